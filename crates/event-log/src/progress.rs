@@ -1,0 +1,180 @@
+//! From settlements in any order to a watermark.
+//!
+//! A record carries 1..=64 parts (the deliveries packed into it) that settle one by one, in any
+//! order. A [`Tracker`] knows which are open; its [`Progress`] is what a commit records: the
+//! *ceiling* (everything below it was read) and the *unsettled* records below it. The *watermark*
+//! follows: the first unsettled position, or the ceiling.
+
+use std::collections::BTreeMap;
+
+use fanfare_domain::Position;
+
+/// How far a span was consumed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Every record below it was read.
+    pub ceiling: Position,
+    /// What is not settled below the ceiling, by rising position.
+    pub unsettled: Vec<Unsettled>,
+}
+
+/// A record that is not settled, and which of its parts are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Which record.
+    pub position: Position,
+    /// Bit i is set while part i is open. Never 0.
+    pub open: u64,
+}
+
+/// Tracks the open parts of the records of one span.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    ceiling: Position,
+    open: BTreeMap<Position, u64>,
+    /// What the last holder left unsettled and this one has not read yet.
+    inherited: BTreeMap<Position, u64>,
+    inherited_ceiling: Position,
+}
+
+impl Progress {
+    /// Everything below it is settled.
+    pub fn watermark(&self) -> Position {
+        self.unsettled
+            .first()
+            .map_or(self.ceiling, |first| first.position)
+    }
+
+    /// Bytes of [`Progress::encode`].
+    pub fn encoded_len(&self) -> usize {
+        self.encode().len()
+    }
+
+    /// Compact form: varints of the ceiling, then per record the distance to the one before and
+    /// the open bits.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(16 + 4 * self.unsettled.len());
+        put_varint(&mut out, self.ceiling.0);
+        let mut last = 0;
+        for record in &self.unsettled {
+            put_varint(&mut out, record.position.0.wrapping_sub(last));
+            put_varint(&mut out, record.open);
+            last = record.position.0;
+        }
+        out
+    }
+
+    /// The inverse of [`Progress::encode`]; `None` for anything it did not make.
+    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+        let ceiling = Position(take_varint(&mut bytes)?);
+        let mut unsettled: Vec<Unsettled> = Vec::new();
+        let mut last = 0u64;
+        while !bytes.is_empty() {
+            let distance = take_varint(&mut bytes)?;
+            let position = Position(last.checked_add(distance)?);
+            let open = take_varint(&mut bytes)?;
+            let rises = unsettled.is_empty() || distance > 0;
+            if open == 0 || !rises || position >= ceiling {
+                return None;
+            }
+            unsettled.push(Unsettled { position, open });
+            last = position.0;
+        }
+        Some(Self { ceiling, unsettled })
+    }
+}
+
+impl Tracker {
+    /// Continues from what was committed.
+    pub fn resume(progress: &Progress) -> Self {
+        Self {
+            ceiling: progress.watermark(),
+            open: BTreeMap::new(),
+            inherited: progress
+                .unsettled
+                .iter()
+                .map(|u| (u.position, u.open))
+                .collect(),
+            inherited_ceiling: progress.ceiling,
+        }
+    }
+
+    /// Takes note of the record at `position` with `parts` parts (1..=64) and returns the open
+    /// ones as bits: all of a new record, fewer or none (0) of one that an earlier holder settled.
+    ///
+    /// Positions are taken in rising order; one at or below an earlier one was taken before and
+    /// returns 0.
+    pub fn take(&mut self, position: Position, parts: u32) -> u64 {
+        if position < self.ceiling {
+            return 0;
+        }
+        self.ceiling = Position(position.0 + 1);
+        // Gaps count as settled: what was inherited below and never came is gone for good.
+        self.inherited = self.inherited.split_off(&position);
+        let all = u64::MAX >> (64 - parts.clamp(1, 64));
+        let open = if position < self.inherited_ceiling {
+            self.inherited.remove(&position).unwrap_or(0) & all
+        } else {
+            all
+        };
+        if open != 0 {
+            self.open.insert(position, open);
+        }
+        open
+    }
+
+    /// Part `part` of the record at `position` is settled. Idempotent; unknown records are ignored.
+    pub fn settle(&mut self, position: Position, part: u32) {
+        let Some(open) = self.open.get_mut(&position) else {
+            return;
+        };
+        *open &= !(1u64.checked_shl(part).unwrap_or(0));
+        if *open == 0 {
+            self.open.remove(&position);
+        }
+    }
+
+    /// What to commit now.
+    pub fn progress(&self) -> Progress {
+        let ceiling = self.ceiling.max(self.inherited_ceiling);
+        let all = self.open.iter().chain(self.inherited.range(self.ceiling..));
+        let unsettled = all.map(|(position, open)| Unsettled {
+            position: *position,
+            open: *open,
+        });
+        Progress {
+            ceiling,
+            unsettled: unsettled.collect(),
+        }
+    }
+
+    /// How many records are open.
+    pub fn open_records(&self) -> usize {
+        self.open.len()
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return None;
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}

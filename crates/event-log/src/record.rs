@@ -1,0 +1,394 @@
+//! What we write into a log.
+//!
+//! ```text
+//!   0      1      2            6
+//!   major  kind   CRC-32C      protobuf body
+//!   u8     u8     u32 LE       of major, kind and body
+//! ```
+//!
+//! Within a major version the protobuf only gains fields. A reader that meets a major it does not
+//! know must hold the shard and alarm: a newer writer is about ([`RecordError::UnknownVersion`]).
+//! Bytes whose checksum is wrong are quarantined raw, then settled ([`RecordError::Damaged`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fanfare_domain::{
+    AcceptedEvent, BodyHash, Data, DeliveryId, EndpointId, Event, EventId, EventType, Place,
+    Position, Source, SubscriptionId, Target, TenantId, Timestamp,
+};
+use prost::Message;
+
+/// Version that this code writes, and the highest it reads.
+const MAJOR: u8 = 1;
+const HEADER: usize = 6;
+/// Most parts of one delivery record: one bit each in [`crate::Unsettled`].
+pub const PARTS_MAX: usize = 64;
+/// Largest data that a delivery record carries inline.
+pub const INLINE_MAX: usize = 64 * 1024;
+
+/// A record of either stream.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Record {
+    /// Events stream: an accepted event.
+    Event(AcceptedEvent),
+    /// Deliveries stream: an event owed to 1..=64 targets of one span.
+    Delivery(DeliveryRecord),
+    /// Deliveries stream: 1..=64 dead letters of one span to deliver again.
+    Redrive(RedriveRecord),
+}
+
+/// An event owed to some targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeliveryRecord {
+    /// The event; its data is [`Data::None`] when it is not `inline`.
+    pub event: Arc<AcceptedEvent>,
+    /// Whether `event` has its data; otherwise it is fetched from the event row.
+    pub inline: bool,
+    /// Where the event's own record lies.
+    pub place: Place,
+    /// When it was routed.
+    pub route_time: Timestamp,
+    /// Head of the tenant's configuration bucket that it was routed by.
+    pub config_head: u64,
+    /// Replay generation: 0 for the original.
+    pub generation: u32,
+    /// Who is owed; part i of the record is `targets[i]`.
+    pub targets: Vec<Target>,
+}
+
+/// Dead letters to deliver again, under the same ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RedriveRecord {
+    /// Owner.
+    pub tenant: TenantId,
+    /// When it was asked for.
+    pub at: Timestamp,
+    /// Which; part i of the record is `deliveries[i]`.
+    pub deliveries: Vec<DeliveryId>,
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// Written by a newer major version: hold the shard and alarm.
+    UnknownVersion(u8),
+    /// Not what was written: quarantine.
+    Damaged,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownVersion(major) => {
+                write!(f, "record version {major} is newer than this program")
+            }
+            Self::Damaged => f.write_str("record bytes are damaged"),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+impl Record {
+    /// How many parts settle on their own: 1..=64.
+    pub fn parts(&self) -> u32 {
+        let parts = match self {
+            Self::Event(_) => 1,
+            Self::Delivery(record) => record.targets.len(),
+            Self::Redrive(record) => record.deliveries.len(),
+        };
+        u32::try_from(parts.clamp(1, PARTS_MAX)).unwrap_or(1)
+    }
+
+    /// The bytes to append.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Event(event) => frame(1, &EventWire::from(event)),
+            Self::Delivery(record) => frame(2, &DeliveryWire::from(record)),
+            Self::Redrive(record) => frame(3, &RedriveWire::from(record)),
+        }
+    }
+
+    /// Reads bytes back. The data is a slice of `bytes`: copy what is kept for long.
+    pub fn decode(bytes: &Bytes) -> Result<Self, RecordError> {
+        let (kind, body) = unframe(bytes)?;
+        let damaged = |_| RecordError::Damaged;
+        match kind {
+            1 => EventWire::decode(body)
+                .map_err(damaged)?
+                .try_into()
+                .map(Self::Event),
+            2 => DeliveryWire::decode(body)
+                .map_err(damaged)?
+                .try_into()
+                .map(Self::Delivery),
+            3 => RedriveWire::decode(body)
+                .map_err(damaged)?
+                .try_into()
+                .map(Self::Redrive),
+            // A kind is added with a new major, so within ours there are no others.
+            _ => Err(RecordError::Damaged),
+        }
+    }
+}
+
+/// Encodes an accepted event as the events stream does, for stores that keep it.
+pub fn encode_event(event: &AcceptedEvent) -> Bytes {
+    frame(1, &EventWire::from(event))
+}
+
+fn frame(kind: u8, message: &impl Message) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEADER + message.encoded_len());
+    out.put_u8(MAJOR);
+    out.put_u8(kind);
+    out.put_u32_le(0);
+    // Encoding into a growing buffer cannot run out of room, the only error there is.
+    let _ = message.encode(&mut out);
+    let crc = checksum(&out);
+    out[2..HEADER].copy_from_slice(&crc.to_le_bytes());
+    out.freeze()
+}
+
+fn unframe(bytes: &Bytes) -> Result<(u8, Bytes), RecordError> {
+    if bytes.len() < HEADER {
+        return Err(RecordError::Damaged);
+    }
+    let mut crc = [0; 4];
+    crc.copy_from_slice(&bytes[2..HEADER]);
+    if u32::from_le_bytes(crc) != checksum(bytes) {
+        return Err(RecordError::Damaged);
+    }
+    if bytes[0] > MAJOR {
+        return Err(RecordError::UnknownVersion(bytes[0]));
+    }
+    Ok((bytes[1], bytes.slice(HEADER..)))
+}
+
+fn checksum(framed: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&framed[..2]), &framed[HEADER..])
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct EventWire {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(string, tag = "2")]
+    id: String,
+    #[prost(string, tag = "3")]
+    source: String,
+    #[prost(string, tag = "4")]
+    event_type: String,
+    #[prost(string, optional, tag = "5")]
+    subject: Option<String>,
+    #[prost(sint64, optional, tag = "6")]
+    time: Option<i64>,
+    #[prost(string, tag = "7")]
+    data_content_type: String,
+    #[prost(string, optional, tag = "8")]
+    data_schema: Option<String>,
+    #[prost(oneof = "DataWire", tags = "9, 10")]
+    data: Option<DataWire>,
+    #[prost(string, optional, tag = "11")]
+    ordering_key: Option<String>,
+    #[prost(btree_map = "string, string", tag = "12")]
+    extensions: BTreeMap<String, String>,
+    #[prost(sint64, tag = "13")]
+    accept_time: i64,
+    #[prost(bytes = "vec", tag = "14")]
+    body_hash: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum DataWire {
+    #[prost(bytes = "bytes", tag = "9")]
+    Bytes(Bytes),
+    #[prost(bytes = "bytes", tag = "10")]
+    Text(Bytes),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DeliveryWire {
+    #[prost(message, optional, tag = "1")]
+    event: Option<EventWire>,
+    #[prost(bool, tag = "2")]
+    inline: bool,
+    #[prost(uint32, tag = "3")]
+    place_span: u32,
+    #[prost(uint64, tag = "4")]
+    place_position: u64,
+    #[prost(sint64, tag = "5")]
+    route_time: i64,
+    #[prost(uint64, tag = "6")]
+    config_head: u64,
+    #[prost(uint32, tag = "7")]
+    generation: u32,
+    /// Endpoint and subscription of each target, in turn.
+    #[prost(fixed64, repeated, tag = "8")]
+    targets: Vec<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RedriveWire {
+    #[prost(string, tag = "1")]
+    tenant: String,
+    #[prost(sint64, tag = "2")]
+    at: i64,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    deliveries: Vec<Vec<u8>>,
+}
+
+impl From<&AcceptedEvent> for EventWire {
+    fn from(accepted: &AcceptedEvent) -> Self {
+        let event = &accepted.event;
+        Self {
+            tenant: accepted.tenant.as_str().into(),
+            id: event.id.as_str().into(),
+            source: event.source.as_str().into(),
+            event_type: event.event_type.as_str().into(),
+            subject: event.subject.clone(),
+            time: event.time.map(Timestamp::micros),
+            data_content_type: event.data_content_type.clone(),
+            data_schema: event.data_schema.clone(),
+            data: match &event.data {
+                Data::None => None,
+                Data::Bytes(bytes) => Some(DataWire::Bytes(bytes.clone())),
+                Data::Text(bytes) => Some(DataWire::Text(bytes.clone())),
+            },
+            ordering_key: event.ordering_key.clone(),
+            extensions: event.extensions.clone(),
+            accept_time: accepted.accept_time.micros(),
+            body_hash: accepted.body_hash.0.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<EventWire> for AcceptedEvent {
+    type Error = RecordError;
+
+    fn try_from(wire: EventWire) -> Result<Self, RecordError> {
+        let damaged = |_| RecordError::Damaged;
+        let event = Event {
+            id: EventId::try_new(&wire.id).map_err(damaged)?,
+            source: Source::try_new(&wire.source).map_err(damaged)?,
+            event_type: EventType::try_new(&wire.event_type).map_err(damaged)?,
+            subject: wire.subject,
+            time: wire.time.map(Timestamp::from_micros),
+            data_content_type: wire.data_content_type,
+            data_schema: wire.data_schema,
+            data: match wire.data {
+                None => Data::None,
+                Some(DataWire::Bytes(bytes)) => Data::Bytes(bytes),
+                Some(DataWire::Text(bytes)) => Data::Text(bytes),
+            },
+            ordering_key: wire.ordering_key,
+            extensions: wire.extensions,
+        };
+        Ok(Self {
+            tenant: TenantId::try_new(&wire.tenant).map_err(damaged)?,
+            event,
+            accept_time: Timestamp::from_micros(wire.accept_time),
+            body_hash: BodyHash(
+                wire.body_hash
+                    .try_into()
+                    .map_err(|_| RecordError::Damaged)?,
+            ),
+        })
+    }
+}
+
+impl From<&DeliveryRecord> for DeliveryWire {
+    fn from(record: &DeliveryRecord) -> Self {
+        let mut event = EventWire::from(&*record.event);
+        if !record.inline {
+            event.data = None;
+        }
+        Self {
+            event: Some(event),
+            inline: record.inline,
+            place_span: record.place.span.into(),
+            place_position: record.place.position.0,
+            route_time: record.route_time.micros(),
+            config_head: record.config_head,
+            generation: record.generation,
+            targets: record
+                .targets
+                .iter()
+                .flat_map(|t| [t.endpoint.0, t.subscription.0])
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<DeliveryWire> for DeliveryRecord {
+    type Error = RecordError;
+
+    fn try_from(wire: DeliveryWire) -> Result<Self, RecordError> {
+        let targets: Vec<_> = wire
+            .targets
+            .chunks_exact(2)
+            .map(|pair| Target {
+                endpoint: EndpointId(pair[0]),
+                subscription: SubscriptionId(pair[1]),
+            })
+            .collect();
+        if targets.is_empty() || targets.len() > PARTS_MAX || !wire.targets.len().is_multiple_of(2)
+        {
+            return Err(RecordError::Damaged);
+        }
+        Ok(Self {
+            event: Arc::new(wire.event.ok_or(RecordError::Damaged)?.try_into()?),
+            inline: wire.inline,
+            place: Place {
+                span: u16::try_from(wire.place_span).map_err(|_| RecordError::Damaged)?,
+                position: Position(wire.place_position),
+            },
+            route_time: Timestamp::from_micros(wire.route_time),
+            config_head: wire.config_head,
+            generation: wire.generation,
+            targets,
+        })
+    }
+}
+
+impl From<&RedriveRecord> for RedriveWire {
+    fn from(record: &RedriveRecord) -> Self {
+        Self {
+            tenant: record.tenant.as_str().into(),
+            at: record.at.micros(),
+            deliveries: record
+                .deliveries
+                .iter()
+                .map(|id| id.as_bytes().to_vec())
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<RedriveWire> for RedriveRecord {
+    type Error = RecordError;
+
+    fn try_from(wire: RedriveWire) -> Result<Self, RecordError> {
+        let id = |bytes: Vec<u8>| {
+            bytes
+                .try_into()
+                .map(DeliveryId::from_bytes)
+                .map_err(|_| RecordError::Damaged)
+        };
+        let deliveries = wire
+            .deliveries
+            .into_iter()
+            .map(id)
+            .collect::<Result<Vec<_>, _>>()?;
+        if deliveries.is_empty() || deliveries.len() > PARTS_MAX {
+            return Err(RecordError::Damaged);
+        }
+        Ok(Self {
+            tenant: TenantId::try_new(&wire.tenant).map_err(|_| RecordError::Damaged)?,
+            at: Timestamp::from_micros(wire.at),
+            deliveries,
+        })
+    }
+}
