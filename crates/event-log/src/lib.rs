@@ -33,7 +33,7 @@ pub mod settler;
 pub use error::{LogError, LogErrorKind};
 pub use log::{
     Entry, EventLog, Granted, Group, Lease, Outgoing, Phase, ReadLimit, Reader, Records, Span,
-    Stream, Visibility,
+    Stream, Tail, Tailed, Visibility,
 };
 pub use progress::{Progress, Tracker, Unsettled};
 pub use record::{DeliveryRecord, Record, RecordError, RedriveRecord};

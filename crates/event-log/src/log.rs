@@ -182,6 +182,12 @@ pub trait EventLog: Send + Sync {
         visibility: Visibility,
     ) -> Result<Box<dyn Reader>, LogError>;
 
+    /// Follows `stream` from now on without joining a group: live, best effort, durable records
+    /// only, nothing to commit.
+    ///
+    /// Errors: `Unavailable`, `Closed`.
+    async fn tail(&self, stream: Stream) -> Result<Box<dyn Tail>, LogError>;
+
     /// Records `progress` under `lease`, durably. At most one commit of a lease is outstanding.
     ///
     /// Errors: `LeaseLost` (nothing changed), `ProgressTooLarge`, `Unavailable`, `Unknown`
@@ -217,6 +223,26 @@ pub trait Records: Send {
     /// Errors: `Unavailable` (call again), `Corrupt` (the span is stuck: hold it and alarm),
     /// `Closed`.
     async fn read(&mut self, limit: ReadLimit) -> Result<Vec<Entry>, LogError>;
+}
+
+/// A live view of a stream.
+#[async_trait]
+pub trait Tail: Send {
+    /// Waits for at least one record and returns what is there, within `limit`, in order per
+    /// span; `skipped` counts the records that overtook this follower since the last call.
+    /// Cancel safe.
+    ///
+    /// Errors: `Unavailable` (call again), `Closed`.
+    async fn next(&mut self, limit: ReadLimit) -> Result<Tailed, LogError>;
+}
+
+/// What a [`Tail`] saw.
+#[derive(Clone, Debug, Default)]
+pub struct Tailed {
+    /// The records, each with its place.
+    pub entries: Vec<(fanfare_domain::Place, Bytes)>,
+    /// How many were missed before the first of them.
+    pub skipped: u64,
 }
 
 impl Lease {

@@ -38,6 +38,9 @@ pub enum Record {
     Delivery(DeliveryRecord),
     /// Deliveries stream: 1..=64 dead letters of one span to deliver again.
     Redrive(RedriveRecord),
+    /// Deliveries stream: one POST to one target, now and never again, whatever its state: how
+    /// the management API tests an endpoint. Its attempt is kept in the history.
+    Test(DeliveryRecord),
 }
 
 /// An event owed to some targets.
@@ -97,7 +100,7 @@ impl Record {
     pub fn parts(&self) -> u32 {
         let parts = match self {
             Self::Event(_) => 1,
-            Self::Delivery(record) => record.targets.len(),
+            Self::Delivery(record) | Self::Test(record) => record.targets.len(),
             Self::Redrive(record) => record.deliveries.len(),
         };
         u32::try_from(parts.clamp(1, PARTS_MAX)).unwrap_or(1)
@@ -109,6 +112,7 @@ impl Record {
             Self::Event(event) => frame(1, &EventWire::from(event)),
             Self::Delivery(record) => frame(2, &DeliveryWire::from(record)),
             Self::Redrive(record) => frame(3, &RedriveWire::from(record)),
+            Self::Test(record) => frame(4, &DeliveryWire::from(record)),
         }
     }
 
@@ -129,6 +133,10 @@ impl Record {
                 .map_err(damaged)?
                 .try_into()
                 .map(Self::Redrive),
+            4 => DeliveryWire::decode(body)
+                .map_err(damaged)?
+                .try_into()
+                .map(Self::Test),
             // A kind is added with a new major, so within ours there are no others.
             _ => Err(RecordError::Damaged),
         }
