@@ -40,6 +40,16 @@ impl Timestamp {
         self.0.div_euclid(1_000_000)
     }
 
+    /// Eight bytes that sort as the times do: for keys.
+    pub const fn key(self) -> [u8; 8] {
+        (self.0 ^ i64::MIN).to_be_bytes()
+    }
+
+    /// The time of a [`Timestamp::key`].
+    pub const fn from_key(key: [u8; 8]) -> Self {
+        Self(i64::from_be_bytes(key) ^ i64::MIN)
+    }
+
     /// This time plus `by`, saturating.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use fanfare_domain::Tenure;
+
 /// An error of a store: what kind it is for the caller, and what the backend said.
 #[derive(Debug)]
 pub struct StoreError {
@@ -42,6 +44,15 @@ impl StoreError {
         Self {
             kind,
             source: Some(source.into()),
+        }
+    }
+
+    /// `NotOwner` when `tenure` is over: what a backend asks immediately before an owner's write.
+    pub fn unless_owner(tenure: &Tenure) -> Result<(), Self> {
+        if tenure.is_current() {
+            Ok(())
+        } else {
+            Err(Self::new(StoreErrorKind::NotOwner))
         }
     }
 

@@ -8,11 +8,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fanfare_domain::{
     AcceptedEvent, BodyHash, EventId, EventKey, EventRef, EventType, Place, Target, TenantId,
-    Timestamp,
+    Tenure, Timestamp,
 };
 
 use crate::error::StoreError;
 use crate::page::{Page, PageToken};
+
+/// Most conflicts kept of one identity.
+pub const CONFLICTS_MAX: usize = 10;
+/// Most rows (sources) that one event id answers with.
+pub const SOURCES_MAX: usize = 10;
 
 /// What the router found for an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +75,7 @@ pub struct EventRow {
     /// `None`: accepted, not routed yet (only a backend that shares its journal with the log can
     /// tell; others have no row until then).
     pub route: Option<Route>,
-    /// Later publishes with another body; at most 10 are kept.
+    /// Later publishes with another body; at most [`CONFLICTS_MAX`] are kept.
     pub conflicts: Vec<Conflict>,
 }
 
@@ -107,6 +112,28 @@ pub struct EventFilter {
     pub until: Option<Timestamp>,
 }
 
+impl EventRow {
+    /// Its line in a list.
+    pub fn summary(&self) -> EventSummary {
+        let matched = self.route.as_ref().map_or(0, |route| route.matched.len());
+        EventSummary {
+            event: EventRef::new(self.event.key(), self.place),
+            event_type: self.event.event.event_type.clone(),
+            accept_time: self.event.accept_time,
+            size: self.event.event.data.bytes().len() as u64,
+            matched: u32::try_from(matched).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl EventFilter {
+    /// Whether an event accepted then is wanted.
+    pub fn admits(&self, accepted: Timestamp) -> bool {
+        self.since.is_none_or(|since| accepted >= since)
+            && self.until.is_none_or(|until| accepted < until)
+    }
+}
+
 /// Event rows. Kept for the event retention; [`EventRows::claim`] recognises an identity for at
 /// least 24 h.
 #[async_trait]
@@ -115,11 +142,12 @@ pub trait EventRows: Send + Sync {
     /// never *does not exist*. Must not block for longer than a local read.
     fn known(&self, key: &EventKey) -> Option<Known>;
 
-    /// Claims records in order; one answer each. Claims of one identity in one batch see each
-    /// other. Repeating a claim answers as the first time, `Own` instead of `Fresh`.
-    async fn claim(&self, claims: Vec<Claim>) -> Result<Vec<Claimed>, StoreError>;
+    /// Claims records of the span that `tenure` is for, in order; one answer each. Claims of one
+    /// identity in one batch see each other. Repeating a claim answers as the first time, `Own`
+    /// instead of `Fresh`. Claims of one span come by rising place, but for repeats.
+    async fn claim(&self, tenure: &Tenure, claims: Vec<Claim>) -> Result<Vec<Claimed>, StoreError>;
 
-    /// Every row of `id`, one per source; at most 10. `source` narrows to one.
+    /// Every row of `id`, one per source, at most [`SOURCES_MAX`].
     async fn get(&self, tenant: &TenantId, id: &EventId) -> Result<Vec<EventRow>, StoreError>;
 
     /// The bodies behind `refs`, one answer each; `None` when retention took it.

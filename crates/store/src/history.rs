@@ -59,6 +59,16 @@ pub struct AttemptFilter {
     pub blame: Option<Blame>,
 }
 
+impl AttemptFilter {
+    /// Whether `row`, which is of this endpoint, is wanted.
+    pub fn admits(&self, row: &AttemptRow) -> bool {
+        let published = row.delivery.published();
+        self.since.is_none_or(|since| published >= since)
+            && self.until.is_none_or(|until| published < until)
+            && self.blame.is_none_or(|b| row.outcome.blame() == Some(b))
+    }
+}
+
 /// Attempts.
 #[async_trait]
 pub trait History: Send + Sync {

@@ -56,6 +56,7 @@ pub use events::{
     Claim, Claimed, Conflict, EventFilter, EventRow, EventRows, EventSummary, Known, Route,
 };
 pub use history::{AttemptFilter, AttemptRow, History};
+pub use memory::MemoryStores;
 pub use page::{PAGE_MAX, Page, PageToken};
 pub use parking::{Parked, ParkedKey, Parking};
 pub use retries::{DueHint, Retries, RetryRow, RetryState};
