@@ -1,1 +1,1 @@
-//! fanfare-tests
+//! What the end-to-end tests are made of.

@@ -1,0 +1,54 @@
+# The only commands anyone needs. `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build run test fmt fmt-check lint unit bench torture audit needs needs-test clean
+
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## Build Fanfare and watch it deliver: server, receiver and events, nothing else needed
+	@exec $(TARGET_DIR)/release/fanfare serve --demo
+
+build: needs ## Build the release binary, target/release/fanfare
+	@cargo build --release --locked -p fanfare
+
+# Everything below shares one build: binaries, libraries and tests of the dev profile. The binary
+# under test comes from the same build, with its crash points in.
+test: needs-test fmt-check lint unit audit ## Everything that must pass: format, lints, all tests, licences
+
+unit:
+	@cargo build --locked --workspace --all-targets
+	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare cargo test --locked --workspace
+
+fmt: ## Format the code
+	@cargo fmt --all
+
+fmt-check:
+	@cargo fmt --all --check
+
+lint: needs ## Clippy, warnings are errors
+	@cargo clippy --locked --workspace --all-targets -- -D warnings
+
+bench: needs ## Measure (about 5 minutes, quiet machine); bench/RESULTS.md keeps the last table
+	@cargo run --release --locked -p fanfare-bench
+
+torture: needs-test ## Kill the server 1,000 times under load and count what was lost (FANFARE_SEED=n repeats one)
+	@cargo build --locked --workspace --all-targets
+	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare FANFARE_KILLS=$${FANFARE_KILLS:-1000} \
+	  cargo test --locked -p fanfare-tests --test e2e -- --nocapture --exact faults::kill::random_kills_under_load
+
+audit: ## Known vulnerabilities in dependencies, where the advisory database can be had
+	@.ci/audit
+
+needs:
+	@.ci/needs build
+
+needs-test:
+	@.ci/needs test
+
+clean: ## Remove everything that was built or fetched
+	@cargo clean
+	@rm -rf .cache

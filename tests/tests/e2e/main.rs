@@ -1,0 +1,7 @@
+//! Fanfare from the outside: the real binary, real receivers, real faults.
+//!
+//! One binary, so that it links once. `stories` say what a user sees, `faults` break things under
+//! load and count with the ledger, `refusals` are bad input, `foreign` are other languages,
+//! `readme` runs the README, and `project` holds the repository to its own rules.
+
+mod project;

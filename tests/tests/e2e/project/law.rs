@@ -1,0 +1,129 @@
+//! The dependency law: `domain` <- {`event-log`, `store`} <- adapters; the router and the delivery
+//! worker know neither each other nor an adapter; only programs choose adapters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+use super::root;
+
+/// Each crate of ours, and which others of ours its own code may name. A new edge is added here,
+/// with thought, or not at all.
+const LAW: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("event-log", &["domain"]),
+    ("store", &["domain"]),
+    ("embedded", &["domain", "event-log", "store"]),
+    ("service", &["domain"]),
+    ("proto", &[]),
+    (
+        "router",
+        &["domain", "event-log", "store", "service", "proto"],
+    ),
+    (
+        "delivery-worker",
+        &["domain", "event-log", "store", "service"],
+    ),
+];
+
+/// Programs and tests: they choose adapters, nothing depends on them.
+const ENDS: &[&str] = &["fanfare", "bench", "tests"];
+
+/// Pairs that may not meet even in their tests.
+const STRANGERS: &[(&str, &str)] = &[("router", "delivery-worker"), ("delivery-worker", "router")];
+
+#[test]
+fn no_crate_depends_on_what_the_law_does_not_allow() {
+    let law: BTreeMap<&str, BTreeSet<&str>> = LAW
+        .iter()
+        .map(|(name, may)| (*name, may.iter().copied().collect()))
+        .collect();
+    for (from, to, _) in edges(DependencyKind::Normal) {
+        if ENDS.contains(&from.as_str()) {
+            continue;
+        }
+        let may = law
+            .get(from.as_str())
+            .unwrap_or_else(|| panic!("{from} is not in the law"));
+        assert!(may.contains(to.as_str()), "{from} may not depend on {to}");
+    }
+}
+
+#[test]
+fn nothing_depends_on_a_program() {
+    for (from, to, _) in all_edges() {
+        assert!(
+            !ENDS.contains(&to.as_str()),
+            "{from} depends on {to}, which is an end"
+        );
+    }
+}
+
+#[test]
+fn the_router_and_the_delivery_worker_never_meet() {
+    for (from, to, kind) in all_edges() {
+        let strangers = STRANGERS
+            .iter()
+            .any(|(a, b)| (*a, *b) == (from.as_str(), to.as_str()));
+        assert!(!strangers, "{from} depends on {to} ({kind:?})");
+    }
+}
+
+#[test]
+fn domain_is_pure() {
+    let metadata = metadata();
+    let domain = metadata
+        .packages
+        .iter()
+        .find(|p| p.name.as_str() == "fanfare-domain");
+    let names = domain.expect("there is a domain").dependencies.iter();
+    for name in names
+        .filter(|d| d.kind == DependencyKind::Normal)
+        .map(|d| &d.name)
+    {
+        let io = [
+            "tokio", "hyper", "tonic", "axum", "rustix", "fjall", "futures",
+        ];
+        assert!(
+            !io.contains(&name.as_str()),
+            "domain does no IO, yet depends on {name}"
+        );
+    }
+}
+
+fn all_edges() -> impl Iterator<Item = (String, String, DependencyKind)> {
+    [
+        DependencyKind::Normal,
+        DependencyKind::Build,
+        DependencyKind::Development,
+    ]
+    .into_iter()
+    .flat_map(edges)
+}
+
+/// Edges between crates of ours, names without `fanfare-`.
+fn edges(kind: DependencyKind) -> Vec<(String, String, DependencyKind)> {
+    let metadata = metadata();
+    let members = metadata.workspace_packages();
+    let mut edges = Vec::new();
+    for package in members {
+        for dependency in &package.dependencies {
+            if dependency.kind == kind && dependency.path.is_some() {
+                edges.push((short(package.name.as_str()), short(&dependency.name), kind));
+            }
+        }
+    }
+    edges
+}
+
+fn short(name: &str) -> String {
+    name.strip_prefix("fanfare-").unwrap_or(name).to_owned()
+}
+
+fn metadata() -> Metadata {
+    MetadataCommand::new()
+        .current_dir(root())
+        .no_deps()
+        .exec()
+        .expect("cargo metadata answers")
+}
