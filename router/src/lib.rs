@@ -1,1 +1,3 @@
 //! fanfare-router
+
+pub mod matching;

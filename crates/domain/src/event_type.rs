@@ -117,6 +117,13 @@ impl TypePattern {
     }
 }
 
+impl From<&TypePattern> for Arc<str> {
+    /// The canonical spelling, shared: an index of 100k patterns copies no text.
+    fn from(pattern: &TypePattern) -> Self {
+        pattern.0.clone()
+    }
+}
+
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
