@@ -1,1 +1,20 @@
-//! fanfare-service
+//! What every Fanfare process shares and none of them is about: units of configuration, the
+//! clock, tasks and drain, health, the admin address, telemetry, loading configuration.
+//!
+//! Nothing here knows what an event is. A process that fails to start says so in one sentence;
+//! a task that ends when it should not ends the process, never silently.
+
+pub mod admin;
+pub mod clock;
+pub mod configuration;
+pub mod crash;
+pub mod health;
+pub mod signals;
+pub mod tasks;
+pub mod telemetry;
+pub mod units;
+
+pub use clock::Clock;
+pub use health::{Condition, Health};
+pub use tasks::Tasks;
+pub use units::{ByteSize, HumanDuration};
