@@ -17,6 +17,7 @@
 //! - [`progress`] turns out-of-order settlements into a watermark and the list of what is unsettled.
 //! - [`settler`] commits it every few milliseconds.
 //! - [`record`] is what we write into a log: versioned, checksummed protobuf.
+//! - [`local`] balances spans over the members of groups that live in one process.
 //! - [`memory`] is a log that loses its unsynced tail when it "crashes".
 //! - [`conformance`] is the suite that every backend passes unchanged.
 //!
@@ -24,6 +25,7 @@
 
 pub mod conformance;
 pub mod error;
+pub mod local;
 pub mod log;
 pub mod memory;
 pub mod progress;
