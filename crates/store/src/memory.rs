@@ -21,13 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fanfare_domain::Timestamp;
 
 use crate::Stores;
+use crate::config::CHANGES_KEPT;
 use crate::error::{StoreError, StoreErrorKind};
 
 /// A memory backend. Clones share everything, as several processes share one store.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryStores(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     switch: Arc<Switch>,
     events: Arc<events::Events>,
@@ -48,10 +48,16 @@ struct Switch {
 impl MemoryStores {
     /// An empty store.
     pub fn new() -> Self {
+        Self::keeping_changes(CHANGES_KEPT)
+    }
+
+    /// An empty store whose configuration keeps the last `kept` changes of each bucket, so that
+    /// a test can leave a follower behind.
+    pub fn keeping_changes(kept: u64) -> Self {
         let switch = Arc::new(Switch::default());
         Self(Arc::new(Inner {
             events: Arc::new(events::Events::behind(&switch)),
-            config: Arc::new(config::Config::behind(&switch)),
+            config: Arc::new(config::Config::behind(&switch, kept)),
             retries: Arc::new(retries::RetryStates::behind(&switch)),
             parking: Arc::new(parking::Queues::behind(&switch)),
             history: Arc::new(history::Attempts::behind(&switch)),
@@ -87,6 +93,12 @@ impl MemoryStores {
     /// Does what retention does: forgets events accepted before `horizon`, with their bodies.
     pub fn expire_events(&self, horizon: Timestamp) {
         self.0.events.expire(horizon);
+    }
+}
+
+impl Default for MemoryStores {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Parked {
 /// Parked deliveries.
 #[async_trait]
 pub trait Parking: Send + Sync {
-    /// Parks; parking again what is parked changes nothing.
+    /// Parks. A delivery is parked under one key; parking it again under that key leaves one row.
     async fn park(&self, tenure: &Tenure, rows: Vec<Parked>) -> Result<(), StoreError>;
 
     /// The head of an endpoint's queue after `after`, in order, at most `limit`. Costs what it
@@ -64,8 +64,7 @@ pub trait Parking: Send + Sync {
         keys: Vec<ParkedKey>,
     ) -> Result<(), StoreError>;
 
-    /// Of `ids`, which are parked and why: one answer each. Each comes with its endpoint's queue
-    /// key if the caller knows it.
+    /// Of `ids`, which are parked and why: one answer each.
     async fn find(&self, ids: &[DeliveryId]) -> Result<Vec<Option<Parked>>, StoreError>;
 
     /// The endpoints of `shards` that have anything parked: what a new owner must drain.

@@ -8,12 +8,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::Switch;
-use crate::config::{BUCKETS, CHANGES_KEPT, Configuration, Entry, EntryKey, Head, Write};
+use crate::config::{BUCKETS, Configuration, Entry, EntryKey, Head, Write};
 use crate::error::{StoreError, StoreErrorKind};
 
 #[derive(Default)]
 pub(super) struct Config {
     switch: Arc<Switch>,
+    /// How many changes each bucket keeps.
+    kept: u64,
     buckets: Mutex<[Bucket; BUCKETS as usize]>,
 }
 
@@ -21,21 +23,22 @@ pub(super) struct Config {
 struct Bucket {
     head: Head,
     entries: BTreeMap<EntryKey, Entry>,
-    /// The last [`CHANGES_KEPT`] changes, by rising number.
+    /// The last changes, by rising number.
     changes: VecDeque<(Head, Vec<Write>)>,
 }
 
 impl Config {
-    pub(super) fn behind(switch: &Arc<Switch>) -> Self {
+    pub(super) fn behind(switch: &Arc<Switch>, kept: u64) -> Self {
         Self {
             switch: switch.clone(),
+            kept,
             ..Self::default()
         }
     }
 }
 
 impl Bucket {
-    fn write(&mut self, expected: Head, writes: Vec<Write>) -> Result<Head, StoreError> {
+    fn write(&mut self, expected: Head, writes: Vec<Write>, kept: u64) -> Result<Head, StoreError> {
         if self.head != expected {
             return Err(StoreError::new(StoreErrorKind::HeadMoved));
         }
@@ -47,7 +50,7 @@ impl Bucket {
         }
         self.head = Head(expected.0 + 1);
         self.changes.push_back((self.head, writes));
-        if self.changes.len() as u64 > CHANGES_KEPT {
+        if self.changes.len() as u64 > kept {
             self.changes.pop_front();
         }
         Ok(self.head)
@@ -92,7 +95,7 @@ impl Configuration for Config {
         writes: Vec<Write>,
     ) -> Result<Head, StoreError> {
         self.switch.check()?;
-        self.buckets.lock()[usize::from(bucket)].write(expected, writes)
+        self.buckets.lock()[usize::from(bucket)].write(expected, writes, self.kept)
     }
 
     fn propagation(&self) -> Duration {

@@ -36,15 +36,10 @@ impl Queues {
 }
 
 impl State {
-    /// A delivery that is parked stays where it stands.
     fn park(&mut self, row: Parked) {
-        if let std::collections::hash_map::Entry::Vacant(slot) = self.keys.entry(row.delivery) {
-            slot.insert(row.key);
-            self.queues
-                .entry(row.endpoint)
-                .or_default()
-                .insert(row.key, row);
-        }
+        self.keys.insert(row.delivery, row.key);
+        let queue = self.queues.entry(row.endpoint).or_default();
+        queue.insert(row.key, row);
     }
 
     fn unpark(&mut self, endpoint: EndpointId, keys: &[ParkedKey]) {
