@@ -53,6 +53,12 @@ impl LogError {
     }
 }
 
+impl From<LogErrorKind> for LogError {
+    fn from(kind: LogErrorKind) -> Self {
+        Self::new(kind)
+    }
+}
+
 impl fmt::Display for LogError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.kind {

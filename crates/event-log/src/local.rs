@@ -108,17 +108,19 @@ impl LocalGroups {
     }
 
     /// Takes every lease away and forgets every member at once: what remains of the groups when
-    /// the process dies. [`Member::next`] ends; whoever joins afterwards starts them anew.
-    pub fn reset(&self) {
+    /// the process dies. [`Member::next`] ends; whoever joins afterwards starts them anew, and sees
+    /// what `meanwhile` did. It must be short and must not come back here.
+    pub fn reset(&self, meanwhile: impl FnOnce()) {
         let mut state = self.0.state.lock();
         state.tables.values_mut().for_each(Table::clear);
+        meanwhile();
         self.0.changed.send_replace(());
     }
 
     /// As [`LocalGroups::reset`], for good: who joins later is told so by [`Member::next`].
     pub fn close(&self) {
         self.0.state.lock().closed = true;
-        self.reset();
+        self.reset(|| ());
     }
 }
 

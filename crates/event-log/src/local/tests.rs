@@ -162,7 +162,7 @@ async fn reset_ends_members_and_leases_but_not_epochs() {
     let world = World::new(1);
     let mut member = world.join();
     let old = member.next().await.unwrap();
-    world.groups.reset();
+    world.groups.reset(|| ());
     assert!(member.next().await.is_none());
     let mut again = world.join();
     let new = again.next().await.unwrap();
