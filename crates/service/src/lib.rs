@@ -1,5 +1,6 @@
 //! What every Fanfare process shares and none of them is about: units of configuration, the
-//! clock, tasks and drain, health, the admin address, telemetry, loading configuration.
+//! clock, tasks and drain, health, the admin address, telemetry, loading configuration, and the
+//! egress guard.
 //!
 //! Nothing here knows what an event is. A process that fails to start says so in one sentence;
 //! a task that ends when it should not ends the process, never silently.
@@ -8,6 +9,7 @@ pub mod admin;
 pub mod clock;
 pub mod configuration;
 pub mod crash;
+pub mod egress;
 pub mod health;
 pub mod signals;
 pub mod tasks;
