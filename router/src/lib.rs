@@ -1,3 +1,6 @@
-//! fanfare-router
+//! The router: takes events in, manages what is configured, and turns each event into the
+//! deliveries it owes.
 
+pub mod instruments;
 pub mod matching;
+pub mod routing;
