@@ -181,7 +181,9 @@ impl Feed {
             EntryKey::Endpoint(tenant, endpoint) => {
                 // Its state decides about all its subscriptions.
                 let ids: Vec<_> = after.subscriptions_at(*endpoint).map(|s| s.id).collect();
-                ids.into_iter().for_each(|id| self.settle(id, after));
+                for id in ids {
+                    self.settle(id, after);
+                }
                 tenant
             }
             EntryKey::Subscription(tenant, id) => {

@@ -93,7 +93,7 @@ impl Default for RoutingConfig {
 impl RoutingConfig {
     /// Checks what the types do not: the error names the field.
     pub fn check(&self) -> Result<(), String> {
-        let freshness = Duration::from_millis(100)..=Duration::from_secs(60);
+        let freshness = Duration::from_millis(100)..=Duration::from_mins(1);
         if !freshness.contains(&self.freshness.0) {
             return Err("routing.freshness must be 100ms to 1m".into());
         }

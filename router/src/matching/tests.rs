@@ -49,11 +49,11 @@ fn a_set_grows_into_a_tree_and_shrinks_back_without_losing_anyone() {
     for id in (0..1000).rev() {
         index.insert(&subscription(id, &["order.paid"]));
     }
-    assert_eq!(found(&index, "order.paid"), Vec::from_iter(0..1000));
+    assert_eq!(found(&index, "order.paid"), (0..1000).collect::<Vec<_>>());
     for id in 10..1000 {
         index.remove(&subscription(id, &["order.paid"]));
     }
-    assert_eq!(found(&index, "order.paid"), Vec::from_iter(0..10));
+    assert_eq!(found(&index, "order.paid"), (0..10).collect::<Vec<_>>());
 }
 
 #[test]
