@@ -1,0 +1,276 @@
+//! The server under test as a process: started, found, killed, stopped.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::{binary, eventually, http};
+
+/// How to start `fanfare serve`.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `--data-dir`
+    pub dir: PathBuf,
+    /// `--listen`
+    pub listen: SocketAddr,
+    /// `--admin-listen`
+    pub admin_listen: SocketAddr,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// Further environment.
+    pub environment: HashMap<String, String>,
+}
+
+/// Where a server said it listens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Addresses {
+    /// gRPC, HTTP and the page.
+    pub listen: SocketAddr,
+    /// Probes and metrics.
+    pub admin_listen: SocketAddr,
+}
+
+/// A running `fanfare serve`. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    addresses: Addresses,
+    log: Log,
+}
+
+/// What a process wrote, both streams in one.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<String>>);
+
+impl Options {
+    /// On a directory, for a laptop (`--dev`), on free ports.
+    pub fn dev(dir: &Path) -> Self {
+        let free = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            dir: dir.to_owned(),
+            listen: free,
+            admin_listen: free,
+            arguments: vec!["--dev".to_owned()],
+            environment: HashMap::new(),
+        }
+    }
+
+    /// With further arguments.
+    #[must_use]
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments
+            .extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// With an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The process, not started.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary::fanfare());
+        command
+            .arg("serve")
+            .arg("--data-dir")
+            .arg(&self.dir)
+            .arg("--listen")
+            .arg(self.listen.to_string())
+            .arg("--admin-listen")
+            .arg(self.admin_listen.to_string())
+            .args(&self.arguments)
+            .envs(&self.environment)
+            // Nothing of the developer's own settings.
+            .env_remove("FANFARE_SERVER")
+            .env_remove("FANFARE_API_KEY")
+            .env_remove("FANFARE_TENANT")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    fn addresses_file(&self) -> PathBuf {
+        self.dir.join("addresses.json")
+    }
+}
+
+impl Server {
+    /// Starts it and waits until it is ready; the error is its exit, with everything it wrote.
+    pub async fn start(options: &Options) -> Result<Self, Exit> {
+        Self::spawn(options).ready(options).await
+    }
+
+    /// Starts it and does not wait.
+    pub fn spawn(options: &Options) -> Starting {
+        // A killed server leaves its addresses behind; they must not be taken for the next one's.
+        let _ = std::fs::remove_file(options.addresses_file());
+        let mut child = options
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("fanfare starts");
+        let log = Log::default();
+        log.follow(child.stdout.take().expect("piped"));
+        log.follow(child.stderr.take().expect("piped"));
+        Starting { child, log }
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// `http://…` of its front door.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addresses.listen)
+    }
+
+    /// What it wrote so far.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it was not waited for")
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+
+    /// SIGTERM, and waits for its exit.
+    pub async fn stop(self) -> Exit {
+        self.signal(Signal::TERM);
+        self.exits().await
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid())
+            .ok()
+            .and_then(Pid::from_raw)
+            .expect("a process id");
+        // It may have exited by itself in this moment, which `exits` will tell.
+        let _ = kill_process(pid, signal);
+    }
+
+    /// Waits for its exit without asking for it.
+    pub async fn exits(mut self) -> Exit {
+        Exit::of(&mut self.child, self.log).await
+    }
+
+    /// Its exit, if it has exited.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be asked")
+    }
+}
+
+/// A server that was started and not heard of yet. Dropping it kills it.
+pub struct Starting {
+    child: Child,
+    log: Log,
+}
+
+impl Starting {
+    /// Waits until `/readyz` is 200.
+    pub async fn ready(mut self, options: &Options) -> Result<Server, Exit> {
+        let ready = eventually("the server to be ready", async || {
+            if self
+                .child
+                .try_wait()
+                .expect("a child can be asked")
+                .is_some()
+            {
+                return ControlFlow::Break(None);
+            }
+            match found(&options.addresses_file()).await {
+                Ok(addresses) => ControlFlow::Break(Some(addresses)),
+                Err(status) => ControlFlow::Continue(format!("{status}\n{}", self.log.text())),
+            }
+        });
+        match ready.await {
+            Some(addresses) => Ok(Server {
+                child: self.child,
+                addresses,
+                log: self.log,
+            }),
+            None => Err(Exit::of(&mut self.child, self.log).await),
+        }
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a child can be killed");
+    }
+}
+
+/// Reads the addresses and asks whether it is ready; otherwise says what is amiss.
+async fn found(file: &Path) -> Result<Addresses, String> {
+    let text = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let addresses: Addresses = serde_json::from_slice(&text).map_err(|e| e.to_string())?;
+    let ready = http::get(&format!("http://{}/readyz", addresses.admin_listen)).await;
+    match ready {
+        Ok(response) if response.status == 200 => Ok(addresses),
+        Ok(response) => Err(format!(
+            "/readyz says {} {}",
+            response.status,
+            response.text()
+        )),
+        Err(error) => Err(format!("/readyz: {error}")),
+    }
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Everything it wrote.
+    pub log: String,
+}
+
+impl Exit {
+    async fn of(child: &mut Child, log: Log) -> Self {
+        let status = tokio::time::timeout(crate::eventually::PATIENCE, child.wait())
+            .await
+            .unwrap_or_else(|_| panic!("the server does not exit:\n{}", log.text()))
+            .expect("a child can be waited for");
+        Self {
+            code: status.code(),
+            log: log.text(),
+        }
+    }
+}
+
+impl Log {
+    /// Everything so far.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Appends what comes from `stream`, until it ends.
+    fn follow(&self, stream: impl AsyncRead + Send + Unpin + 'static) {
+        let log = self.0.clone();
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let mut log = log.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+    }
+}

@@ -1,0 +1,331 @@
+//! A story's stage: one server on a directory of its own, and subscribers made in a line.
+
+use std::future::{Future, IntoFuture};
+use std::path::Path;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fanfare_proto::v1;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::api::Api;
+use crate::binary;
+use crate::server::{Exit, Options, Server};
+use crate::sink::{Answer, Gate, Receipt, Script, Sink};
+
+/// Longest a command line may take.
+const COMMAND_MAX: Duration = Duration::from_mins(1);
+
+/// A running server and its directory. Dropping it kills the server and removes the directory;
+/// a test that failed shows what the server wrote.
+pub struct World {
+    dir: TempDir,
+    options: Options,
+    server: Option<Server>,
+    past: String,
+}
+
+/// A subscriber: a sink, and the endpoint and subscription that lead to it.
+pub struct Subscriber {
+    /// What it sees.
+    pub sink: Sink,
+    /// The endpoint, as created, with its secret.
+    pub endpoint: v1::Endpoint,
+    /// The subscription, as created.
+    pub subscription: v1::Subscription,
+}
+
+/// A subscriber in the making; `.await` makes it.
+#[must_use = "await it"]
+pub struct NewSubscriber<'a> {
+    world: &'a World,
+    script: Script,
+    patterns: Vec<String>,
+    endpoint: v1::Endpoint,
+    tenant: Option<String>,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Said {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl World {
+    /// A server for a laptop: loopback and plain http allowed, no keys.
+    pub async fn start() -> Self {
+        Self::with(|options| options).await
+    }
+
+    /// A server with other options.
+    pub async fn with(change: impl FnOnce(Options) -> Options) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        Self::on(dir, change).await
+    }
+
+    /// A server on a given directory's `data`.
+    pub async fn on(dir: TempDir, change: impl FnOnce(Options) -> Options) -> Self {
+        let options = change(Options::dev(&dir.path().join("data")));
+        let mut world = Self {
+            dir,
+            options,
+            server: None,
+            past: String::new(),
+        };
+        world.restart().await;
+        world
+    }
+
+    /// The server's directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.options.dir
+    }
+
+    /// A directory for the test's own files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// How the next start is made.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// The running server.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("the server runs")
+    }
+
+    /// `http://…` of the front door.
+    pub fn url(&self) -> String {
+        self.server().url()
+    }
+
+    /// Its gRPC surface.
+    pub fn api(&self) -> Api {
+        Api::new(&self.url())
+    }
+
+    /// SIGKILL.
+    pub async fn kill(&mut self) {
+        let server = self.server.take().expect("the server runs");
+        self.past.push_str(&server.log().text());
+        server.kill().await;
+    }
+
+    /// SIGTERM; how it ended.
+    pub async fn stop(&mut self) -> Exit {
+        let exit = self.server.take().expect("the server runs").stop().await;
+        self.past.push_str(&exit.log);
+        exit
+    }
+
+    /// Waits for the server to end by itself.
+    pub async fn exits(&mut self) -> Exit {
+        let exit = self.server.take().expect("the server runs").exits().await;
+        self.past.push_str(&exit.log);
+        exit
+    }
+
+    /// Starts it again on the same directory; it must become ready.
+    pub async fn restart(&mut self) {
+        assert!(self.server.is_none(), "the server still runs");
+        match Server::start(&self.options).await {
+            Ok(server) => self.server = Some(server),
+            Err(exit) => panic!("the server did not start: {exit:?}"),
+        }
+    }
+
+    /// Publishes an event of a type with JSON data.
+    pub async fn publish(&self, event_type: &str, data: &str) -> v1::PublishResponse {
+        let event = crate::api::event(event_type, data.to_owned());
+        self.api()
+            .publish(event)
+            .await
+            .expect("the event is accepted")
+    }
+
+    /// Begins a subscriber that wants everything and answers 200.
+    pub fn endpoint(&self) -> NewSubscriber<'_> {
+        NewSubscriber {
+            world: self,
+            script: Script::ok(),
+            patterns: vec!["**".to_owned()],
+            endpoint: v1::Endpoint::default(),
+            tenant: None,
+        }
+        .retrying(&[Duration::from_millis(100); 5])
+    }
+
+    /// Runs `fanfare …` against this server.
+    pub async fn fanfare(&self, arguments: &[&str]) -> Said {
+        fanfare(Some(&self.url()), arguments).await
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let now = self
+                .server
+                .as_ref()
+                .map(|server| server.log().text())
+                .unwrap_or_default();
+            eprintln!("--- the server wrote ---\n{}{now}---", self.past);
+        }
+    }
+}
+
+/// Runs `fanfare …`, with `FANFARE_SERVER` set to `server` if there is one.
+pub async fn fanfare(server: Option<&str>, arguments: &[&str]) -> Said {
+    let mut command = Command::new(binary::fanfare());
+    command
+        .args(arguments)
+        .env_remove("FANFARE_TENANT")
+        .env_remove("FANFARE_API_KEY");
+    match server {
+        Some(url) => command.env("FANFARE_SERVER", url),
+        None => command.env_remove("FANFARE_SERVER"),
+    };
+    said(&mut command).await
+}
+
+/// Runs a command to its end.
+pub async fn said(command: &mut Command) -> Said {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(COMMAND_MAX, output)
+        .await
+        .unwrap_or_else(|_| panic!("{command:?} does not end"))
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Said {
+    /// It ended with 0; its standard output.
+    pub fn ok(&self) -> &str {
+        assert_eq!(self.code, 0, "{self:?}");
+        &self.out
+    }
+
+    /// It ended with 0; its standard output as JSON, one value per line.
+    pub fn json(&self) -> Vec<serde_json::Value> {
+        let lines = self.ok().lines().filter(|line| !line.is_empty());
+        lines
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+}
+
+impl NewSubscriber<'_> {
+    /// Wants these patterns only.
+    pub fn wants(mut self, patterns: &[&str]) -> Self {
+        self.patterns = patterns
+            .iter()
+            .map(|pattern| (*pattern).to_owned())
+            .collect();
+        self
+    }
+
+    /// Answers by `script`.
+    pub fn script(mut self, script: Script) -> Self {
+        self.script = script;
+        self
+    }
+
+    /// Refuses the first `times` tries of each delivery with 503, and then takes it.
+    pub fn fail(self, times: usize) -> Self {
+        self.script(Script::then_ok(vec![Answer::status(503); times]))
+    }
+
+    /// Answers every try with `status`.
+    pub fn always(self, status: u16) -> Self {
+        self.script(Script::always(Answer::status(status)))
+    }
+
+    /// Answers when `gate` opens.
+    pub fn gated(self, gate: &Gate) -> Self {
+        self.script(Script::gated(gate))
+    }
+
+    /// Is retried after these delays.
+    pub fn retrying(self, delays: &[Duration]) -> Self {
+        let delays = delays
+            .iter()
+            .map(|delay| (*delay).try_into().expect("short"))
+            .collect();
+        self.change(|endpoint| endpoint.retry_schedule = Some(v1::RetrySchedule { delays }))
+    }
+
+    /// Gets the whole CloudEvent as its body.
+    pub fn structured(self) -> Self {
+        self.change(|endpoint| endpoint.set_envelope(v1::Envelope::Structured))
+    }
+
+    /// With any other setting of the endpoint.
+    pub fn change(mut self, change: impl FnOnce(&mut v1::Endpoint)) -> Self {
+        change(&mut self.endpoint);
+        self
+    }
+
+    /// Belongs to `tenant`.
+    pub fn tenant(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.to_owned());
+        self
+    }
+
+    async fn create(mut self) -> Subscriber {
+        let sink = Sink::start(self.script).await;
+        if self.endpoint.url.is_empty() {
+            self.endpoint.url = sink.url();
+        }
+        let request = v1::CreateEndpointRequest {
+            endpoint: Some(self.endpoint),
+            event_types: self.patterns,
+            request_id: String::new(),
+        };
+        let api = self.world.api();
+        let api = self
+            .tenant
+            .as_deref()
+            .map_or(api.clone(), |tenant| api.tenant(tenant));
+        let response = api.endpoints().create_endpoint(request).await;
+        let response = response.expect("the endpoint is created").into_inner();
+        Subscriber {
+            sink,
+            endpoint: response.endpoint.expect("the answer has the endpoint"),
+            subscription: response.subscription.expect("patterns make a subscription"),
+        }
+    }
+}
+
+impl<'a> IntoFuture for NewSubscriber<'a> {
+    type Output = Subscriber;
+    type IntoFuture = Pin<Box<dyn Future<Output = Subscriber> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.create())
+    }
+}
+
+impl Subscriber {
+    /// Waits until at least `count` POSTs were taken; each must verify under the secret.
+    pub async fn receives(&self, count: usize) -> Vec<Receipt> {
+        let receipts = self.sink.receives(count).await;
+        for receipt in &receipts {
+            let verified = receipt.verify(&self.endpoint.secret);
+            assert!(verified.is_ok(), "{verified:?}: {receipt:?}");
+        }
+        receipts
+    }
+}
