@@ -1,6 +1,7 @@
 //! The router: takes events in, manages what is configured, and turns each event into the
 //! deliveries it owes.
 
+pub mod front;
 pub mod instruments;
 pub mod matching;
 pub mod routing;

@@ -1,0 +1,7 @@
+//! The front door: everything a producer, an operator or a program asks of Fanfare.
+//!
+//! - [`errors`] is the one way to refuse: a reason, a field, and what to do.
+//! - [`caller`] is who asks, decided before any service sees the request.
+
+pub mod caller;
+pub mod errors;
