@@ -98,7 +98,7 @@ macro_rules! store_conformance {
                 a_drained_front_is_not_seen_again, parked_deliveries_are_found,
                 endpoints_are_listed_while_they_wait, synced_queues_survive_a_crash,
                 nothing_is_parked_without_tenure;
-            history: attempts_come_by_number, the_last_attempts_are_kept_by_a_limit,
+            history: attempts_come_by_number, an_event_in_no_log_is_named, the_last_attempts_are_kept_by_a_limit,
                 writing_again_replaces, another_tenant_sees_nothing,
                 lists_are_newest_first_and_adjacent, lists_keep_to_their_filter,
                 a_foreign_token_is_refused, synced_attempts_survive_a_crash;

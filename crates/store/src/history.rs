@@ -1,10 +1,11 @@
 //! History: every attempt, for the support person. Batched, and never on the way of a delivery:
-//! losing it loses no webhook.
+//! losing it loses no webhook. An attempt is kept for no longer than its event: a backend may find
+//! the event's names through its place instead of repeating them in every row.
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use fanfare_domain::{
-    Blame, DeliveryId, EndpointId, EventId, EventType, Outcome, Source, SubscriptionId, TenantId,
+    Blame, DeliveryId, EndpointId, EventRef, EventType, Outcome, SubscriptionId, TenantId,
     Timestamp,
 };
 use std::time::Duration;
@@ -24,10 +25,8 @@ pub struct AttemptRow {
     pub delivery: DeliveryId,
     /// For whom.
     pub subscription: SubscriptionId,
-    /// What was delivered.
-    pub event_id: EventId,
-    /// From where.
-    pub event_source: Source,
+    /// What was delivered; at [`Place::default`](fanfare_domain::Place) when it lies in no log (a test of an endpoint).
+    pub event: EventRef,
     /// Of which type.
     pub event_type: EventType,
     /// 1 for the first.
