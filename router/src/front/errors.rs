@@ -1,12 +1,18 @@
 //! The one way to refuse: `google.rpc.Status` with one `ErrorInfo` of domain `fanfare`,
-//! `BadRequest` for fields, and `RetryInfo` if and only if a retry can help.
+//! `BadRequest` for fields, and `RetryInfo` if and only if a retry can help; over HTTP the same as
+//! `{"error":{"code","message","violations":[{"field","message"}]}}` and `Retry-After`.
 
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fanfare_domain::{Invalid, Reason};
 use fanfare_event_log::{LogError, LogErrorKind};
 use fanfare_store::{StoreError, StoreErrorKind};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use prost::Message as _;
+use tonic::body::Body;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -67,6 +73,91 @@ impl Refusal {
     /// `ErrorInfo.reason`.
     pub fn reason(&self) -> &'static str {
         self.reason
+    }
+
+    /// The server has no room for this call now; nothing was accepted.
+    pub fn overloaded() -> Self {
+        let what = "the server is busy and did not take this; send it again shortly";
+        Self::new(Code::ResourceExhausted, "OVERLOADED", what).retry_after(RETRY_DELAY / 2)
+    }
+
+    /// The server is about to stop; nothing was accepted.
+    pub fn draining() -> Self {
+        let what = "the server is stopping and did not take this; send it again";
+        Self::new(Code::Unavailable, "DRAINING", what).retry_after(RETRY_DELAY / 5)
+    }
+
+    /// What a failed append of events means to whoever published one of them.
+    pub fn of_append(error: &LogError) -> Self {
+        match error.kind() {
+            LogErrorKind::TooLarge => {
+                let advice = "is larger than the log takes; send a reference to the data instead";
+                Self::field("EVENT_TOO_LARGE", "event.data", advice)
+            }
+            LogErrorKind::Closed => Self::draining(),
+            kind => LogError::new(kind).into(),
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    pub fn http_status(&self) -> StatusCode {
+        match (self.reason, self.code) {
+            ("EVENT_TOO_LARGE" | "BATCH_TOO_LARGE", _) => StatusCode::PAYLOAD_TOO_LARGE,
+            ("METHOD_NOT_ALLOWED", _) => StatusCode::METHOD_NOT_ALLOWED,
+            ("MEDIA_TYPE_NOT_SUPPORTED", _) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            (_, Code::InvalidArgument | Code::FailedPrecondition) => StatusCode::BAD_REQUEST,
+            (_, Code::Unimplemented) => StatusCode::NOT_IMPLEMENTED,
+            (_, Code::AlreadyExists | Code::Aborted) => StatusCode::CONFLICT,
+            (_, Code::NotFound) => StatusCode::NOT_FOUND,
+            (_, Code::Unauthenticated) => StatusCode::UNAUTHORIZED,
+            (_, Code::PermissionDenied) => StatusCode::FORBIDDEN,
+            (_, Code::ResourceExhausted) => StatusCode::TOO_MANY_REQUESTS,
+            (_, Code::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            (_, Code::DeadlineExceeded) => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// As a message, for results within an answer.
+    pub fn to_message(&self) -> tonic_types::Status {
+        let status = Status::from(self.clone());
+        // tonic's details are the encoded message itself, made a line above.
+        tonic_types::Status::decode(status.details()).unwrap_or_default()
+    }
+
+    /// The value of `error` in an HTTP body.
+    pub fn to_json(&self) -> serde_json::Value {
+        let violation = |field| serde_json::json!({ "field": field, "message": self.message });
+        let violations: Vec<_> = self.field.as_ref().map(violation).into_iter().collect();
+        serde_json::json!({
+            "code": self.reason,
+            "message": self.to_string(),
+            "violations": violations,
+        })
+    }
+
+    /// A whole HTTP answer.
+    pub fn to_http(&self) -> Response<Body> {
+        self.to_http_with(&serde_json::json!({ "error": self.to_json() }))
+    }
+
+    /// An HTTP answer with this refusal's status and headers, and another body.
+    pub fn to_http_with(&self, body: &serde_json::Value) -> Response<Body> {
+        let body = Bytes::from(body.to_string());
+        let mut answer = Response::new(Body::new(Full::new(body)));
+        *answer.status_mut() = self.http_status();
+        let headers = answer.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        if let Some(after) = self.retry_after {
+            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.code == Code::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        answer
     }
 }
 
@@ -173,5 +264,26 @@ mod tests {
         let status: Status = Refusal::from(away).into();
         assert_eq!(status.code(), Code::Unavailable);
         assert!(status.get_error_details().retry_info().is_some());
+    }
+
+    #[test]
+    fn an_append_of_unknown_outcome_is_never_called_refused() {
+        let unknown = Refusal::of_append(&LogError::new(LogErrorKind::Unknown));
+        assert_eq!(unknown.reason(), "PUBLISH_UNKNOWN");
+        assert_eq!(unknown.http_status(), StatusCode::SERVICE_UNAVAILABLE);
+        let full = Refusal::of_append(&LogError::new(LogErrorKind::Full));
+        assert_eq!(full.reason(), "STORAGE_FULL");
+        assert_eq!(full.http_status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(!full.to_http().headers().contains_key("retry-after"));
+    }
+
+    #[test]
+    fn http_says_the_same() {
+        let refusal = Refusal::field("EVENT_TOO_LARGE", "event.data", "is too large");
+        assert_eq!(refusal.http_status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(refusal.to_json()["violations"][0]["field"], "event.data");
+        assert_eq!(refusal.to_message().details.len(), 2);
+        let busy = Refusal::overloaded().to_http();
+        assert_eq!(busy.headers()["retry-after"], "1");
     }
 }
