@@ -37,6 +37,8 @@ pub(super) struct MemoryTail {
     next: Vec<u64>,
     /// The span to look at first, so that a busy one does not hide the others.
     turn: usize,
+    /// Missed since the last call that returned.
+    skipped: u64,
     changed: watch::Receiver<()>,
 }
 
@@ -142,11 +144,12 @@ impl MemoryTail {
             life,
             next,
             turn: 0,
+            skipped: 0,
             changed,
         }
     }
 
-    /// What is there; `None` once the log crashed or was closed.
+    /// What there is to see; `None` once the log crashed or was closed.
     fn visible(&mut self, limit: ReadLimit) -> Option<Tailed> {
         let mut state = self.shared.state.lock();
         if state.closed || state.life != self.life {
@@ -160,7 +163,7 @@ impl MemoryTail {
             let (entries, skipped) = spans[index].read(self.next[index], Visibility::Durable, room);
             let read = u64::try_from(entries.len()).unwrap_or(0);
             self.next[index] += skipped + read;
-            tailed.skipped += skipped;
+            self.skipped += skipped;
             room.records = room.records.saturating_sub(entries.len());
             room.bytes = room.bytes.saturating_sub(size(&entries));
             tailed.entries.extend(entries.into_iter().map(|entry| {
@@ -188,8 +191,9 @@ impl Tail for MemoryTail {
     async fn next(&mut self, limit: ReadLimit) -> Result<Tailed, LogError> {
         loop {
             self.changed.borrow_and_update();
-            let tailed = self.visible(limit).ok_or(LogErrorKind::Closed)?;
+            let mut tailed = self.visible(limit).ok_or(LogErrorKind::Closed)?;
             if !tailed.entries.is_empty() {
+                tailed.skipped = std::mem::take(&mut self.skipped);
                 return Ok(tailed);
             }
             let _ = self.changed.changed().await;

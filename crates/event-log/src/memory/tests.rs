@@ -3,15 +3,53 @@
 use bytes::Bytes;
 
 use super::*;
+use crate::conformance::Backend;
 use crate::log::{Granted, ReadLimit};
+
+struct Memory<const SPANS: u16, const STEP: u64>(MemoryLog);
+
+#[async_trait]
+impl<const SPANS: u16, const STEP: u64> Backend for Memory<SPANS, STEP> {
+    async fn create() -> Self {
+        Self(MemoryLog::new(MemoryConfig {
+            spans: SPANS,
+            position_step: STEP,
+            ..MemoryConfig::default()
+        }))
+    }
+
+    fn log(&self) -> Arc<dyn EventLog> {
+        Arc::new(self.0.clone())
+    }
+
+    async fn crash_and_reopen(self) -> Self {
+        self.0.crash();
+        self
+    }
+
+    async fn lose_lease(&self, lease: &Lease) {
+        self.0.lose(lease);
+    }
+}
+
+mod one_span {
+    type Log = super::Memory<1, 1>;
+    crate::log_conformance!(Log);
+}
+
+mod many_spans_with_gaps {
+    type Log = super::Memory<8, 3>;
+    crate::log_conformance!(Log);
+}
 
 const LIMIT: ReadLimit = ReadLimit {
     records: 100,
     bytes: 1 << 20,
 };
 
-fn log(config: MemoryConfig) -> MemoryLog {
-    MemoryLog::new(MemoryConfig { spans: 1, ..config })
+fn log(mut config: MemoryConfig) -> MemoryLog {
+    config.spans = 1;
+    MemoryLog::new(config)
 }
 
 fn record(text: &'static str) -> Outgoing {
