@@ -125,17 +125,17 @@ impl Catalog {
                     .insert(endpoint.id, Arc::new(endpoint.clone()));
             }
             Entry::Subscription(subscription) => {
-                let owned = self
-                    .by_tenant
-                    .entry(subscription.tenant.clone())
-                    .or_default();
-                owned.subscriptions.insert(subscription.id);
-                self.by_endpoint
-                    .entry(subscription.endpoint)
-                    .or_default()
-                    .insert(subscription.id);
-                self.subscriptions
-                    .insert(subscription.id, Arc::new(subscription.clone()));
+                let owned = self.by_tenant.entry(subscription.tenant.clone());
+                owned.or_default().subscriptions.insert(subscription.id);
+                let id = subscription.id;
+                let old = self
+                    .subscriptions
+                    .insert(id, Arc::new(subscription.clone()));
+                if let Some(old) = old.filter(|old| old.endpoint != subscription.endpoint) {
+                    self.detach(id, old.endpoint);
+                }
+                let at = self.by_endpoint.entry(subscription.endpoint);
+                at.or_default().insert(id);
             }
             Entry::Request {
                 tenant,
@@ -156,21 +156,38 @@ impl Catalog {
         match key {
             EntryKey::Endpoint(tenant, id) => {
                 self.endpoints.remove(id);
-                if let Some(owned) = self.by_tenant.get_mut(tenant) {
-                    owned.endpoints.remove(id);
-                }
+                self.disown(tenant, |owned| owned.endpoints.remove(id));
             }
             EntryKey::Subscription(tenant, id) => {
-                let at = self.subscriptions.remove(id).map(|s| s.endpoint);
-                if let Some(owned) = self.by_tenant.get_mut(tenant) {
-                    owned.subscriptions.remove(id);
-                }
-                if let Some(ids) = at.and_then(|at| self.by_endpoint.get_mut(&at)) {
-                    ids.remove(id);
+                self.disown(tenant, |owned| owned.subscriptions.remove(id));
+                if let Some(old) = self.subscriptions.remove(id) {
+                    self.detach(*id, old.endpoint);
                 }
             }
             EntryKey::Request(tenant, request_id) => {
                 self.requests.remove(&(tenant.clone(), request_id.clone()));
+            }
+        }
+    }
+}
+
+impl Catalog {
+    /// Takes a subscription from the list of its endpoint.
+    fn detach(&mut self, subscription: SubscriptionId, endpoint: EndpointId) {
+        if let Some(ids) = self.by_endpoint.get_mut(&endpoint) {
+            ids.remove(&subscription);
+            if ids.is_empty() {
+                self.by_endpoint.remove(&endpoint);
+            }
+        }
+    }
+
+    /// Takes something from what a tenant owns, and forgets a tenant that owns nothing.
+    fn disown<T>(&mut self, tenant: &TenantId, take: impl FnOnce(&mut Owned) -> T) {
+        if let Some(owned) = self.by_tenant.get_mut(tenant) {
+            take(owned);
+            if owned.endpoints.is_empty() && owned.subscriptions.is_empty() {
+                self.by_tenant.remove(tenant);
             }
         }
     }
@@ -310,3 +327,6 @@ impl Catalog {
         entries.chain(requests.map(|(tenant, id)| EntryKey::Request(tenant.clone(), id.clone())))
     }
 }
+
+#[cfg(test)]
+mod tests;

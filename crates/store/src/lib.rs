@@ -45,6 +45,7 @@ pub mod page;
 pub mod parking;
 pub mod retries;
 pub mod shards;
+pub mod wire;
 
 use std::sync::Arc;
 
