@@ -1,0 +1,46 @@
+//! The one binary people meet first: `fanfare serve`, everything in one process, and the command
+//! line client that talks to it, or to any other Fanfare, over gRPC.
+//!
+//! This crate decides nothing about events. It parses, connects, prints ([`args`], [`connect`],
+//! [`output`], [`commands`]), composes the components' configuration ([`config`]), and puts the
+//! components together ([`serve`], [`demo`]). It alone chooses the embedded engine.
+//!
+//! Whatever fails ends as a [`failure::Failure`]: one sentence, what to do next, an exit code.
+
+pub mod args;
+pub mod commands;
+pub mod connect;
+pub mod failure;
+pub mod output;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::Cli;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// Runs the command line `args` (the first is the program's name) and tells how it went.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let (format, result) = match Cli::try_parse_from(&args) {
+        Ok(cli) => (cli.output, commands::run(cli)),
+        Err(error) if error.use_stderr() => {
+            let format = Format::asked_for_in(&args);
+            (format, Err(Failure::usage_of_clap(&error, format)))
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(format);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
