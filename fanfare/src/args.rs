@@ -23,7 +23,14 @@ Exit codes: 0 done, 1 refused or failed, 64 usage or configuration, 69 server un
 )]
 pub struct Cli {
     /// How to print: for people, or one JSON object per line.
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
     pub output: Format,
 
     /// What to do.

@@ -37,7 +37,10 @@ pub struct Identity {
 }
 
 impl Interceptor for Identity {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, tonic::Status> {
+    fn call(
+        &mut self,
+        mut request: tonic::Request<()>,
+    ) -> Result<tonic::Request<()>, tonic::Status> {
         let metadata = request.metadata_mut();
         if let Some(value) = &self.authorization {
             metadata.insert("authorization", value.clone());
@@ -76,8 +79,7 @@ impl Server {
                 .map_err(|e| Failure::usage(format!("TLS cannot be set up: {}", innermost(&e))))?;
         }
         let connected = endpoint.connect().await;
-        let channel =
-            connected.map_err(|e| Failure::unreachable(&args.server, &innermost(&e)))?;
+        let channel = connected.map_err(|e| Failure::unreachable(&args.server, &innermost(&e)))?;
         Ok(Self {
             address: args.server.clone(),
             channel: InterceptedService::new(channel, identity),
@@ -125,11 +127,16 @@ impl Identity {
     fn read(args: &ConnectionArgs) -> Result<Self, Failure> {
         let key = match &args.api_key_file {
             Some(path) => Some(std::fs::read_to_string(path).map_err(|e| {
-                Failure::usage(format!("cannot read --api-key-file {}: {e}", path.display()))
+                Failure::usage(format!(
+                    "cannot read --api-key-file {}: {e}",
+                    path.display()
+                ))
             })?),
             None => std::env::var("FANFARE_API_KEY").ok(),
         };
-        let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
+        let key = key
+            .map(|key| key.trim().to_owned())
+            .filter(|key| !key.is_empty());
         let authorization = key.map(|key| format!("Bearer {key}").parse());
         let mut authorization: Option<MetadataValue<Ascii>> = authorization
             .transpose()

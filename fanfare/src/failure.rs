@@ -117,7 +117,10 @@ impl Failure {
     /// What became of a write: as [`Failure::of_status`], but where the server may have done it,
     /// the outcome is unknown.
     pub fn of_write(status: &tonic::Status, server: &str, repeat: &str) -> Self {
-        let reason = status.get_error_details().error_info().map(|i| i.reason.clone());
+        let reason = status
+            .get_error_details()
+            .error_info()
+            .map(|i| i.reason.clone());
         let unknown = match reason.as_deref() {
             Some(reason) => reason == "PUBLISH_UNKNOWN",
             None => is_transport(status) || is_cut_short(status.code()),
@@ -125,7 +128,10 @@ impl Failure {
         if !unknown {
             return Self::of_status(status, server);
         }
-        Self::unknown(format!("it is not known whether it happened ({}); {repeat}", said_by(status)))
+        Self::unknown(format!(
+            "it is not known whether it happened ({}); {repeat}",
+            said_by(status)
+        ))
     }
 
     /// The sentence.
@@ -196,7 +202,10 @@ fn is_transport(status: &tonic::Status) -> bool {
 
 /// Codes of calls that ended before their answer.
 fn is_cut_short(code: Code) -> bool {
-    matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unavailable)
+    matches!(
+        code,
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unavailable
+    )
 }
 
 fn said_by(status: &tonic::Status) -> String {
@@ -239,8 +248,16 @@ mod tests {
     fn each_answer_has_its_exit_code() {
         for (code, reason, exit) in [
             (Code::InvalidArgument, "EVENT_TYPE_INVALID", Exit::Refused),
-            (Code::Unauthenticated, "CREDENTIAL_MISSING", Exit::Credential),
-            (Code::PermissionDenied, "TENANT_NOT_ALLOWED", Exit::Credential),
+            (
+                Code::Unauthenticated,
+                "CREDENTIAL_MISSING",
+                Exit::Credential,
+            ),
+            (
+                Code::PermissionDenied,
+                "TENANT_NOT_ALLOWED",
+                Exit::Credential,
+            ),
             (Code::Unavailable, "PUBLISH_UNKNOWN", Exit::Unknown),
             (Code::Unavailable, "DRAINING", Exit::Refused),
         ] {
@@ -248,7 +265,10 @@ mod tests {
             assert_eq!(failure.exit, exit, "{reason}");
         }
         let cut = tonic::Status::new(Code::DeadlineExceeded, "late");
-        assert_eq!(Failure::of_write(&cut, "http://x", "again").exit, Exit::Unknown);
+        assert_eq!(
+            Failure::of_write(&cut, "http://x", "again").exit,
+            Exit::Unknown
+        );
         assert_eq!(Failure::of_status(&cut, "http://x").exit, Exit::Unreachable);
     }
 

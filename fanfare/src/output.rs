@@ -45,7 +45,7 @@ impl Format {
             .windows(2)
             .any(|pair| matches!(pair[0], "-o" | "--output") && pair[1] == "json");
         let joined = |arg: &&str| matches!(*arg, "-ojson" | "-o=json" | "--output=json");
-        if separate || args.iter().any(|arg| joined(&arg)) {
+        if separate || args.iter().any(joined) {
             Self::Json
         } else {
             Self::Table
@@ -144,7 +144,9 @@ fn table(out: &mut impl Write, rows: Vec<Vec<String>>) -> io::Result<()> {
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in &rows {
         let cells = row.iter().zip(&widths);
-        let line: Vec<_> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         writeln!(out, "{}", line.join("  ").trim_end())?;
     }
     Ok(())
@@ -158,7 +160,9 @@ mod tests {
     fn columns_line_up_and_control_characters_are_gone() {
         let mut out = Vec::new();
         let rows = [["ID", "NAME"], ["1", "\u{1b}[31mred"], ["22", "x"]];
-        let rows = rows.iter().map(|r| r.iter().map(|c| (*c).to_owned()).collect());
+        let rows = rows
+            .iter()
+            .map(|r| r.iter().map(|c| (*c).to_owned()).collect());
         table(&mut out, rows.collect()).unwrap();
         let text = String::from_utf8(out).unwrap();
         assert_eq!(text, "ID  NAME\n1   \u{fffd}[31mred\n22  x\n");
