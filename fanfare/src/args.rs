@@ -14,7 +14,6 @@ use crate::output::Format;
     version,
     arg_required_else_help = true,
     after_help = "Examples:
-  fanfare serve --dev
   fanfare endpoint create http://localhost:3000/hook --event-type 'order.*'
   fanfare event publish order.paid --data '{\"amount\":1250}' --wait
 
@@ -53,6 +52,8 @@ pub enum Command {
     Status(commands::status::StatusArgs),
     /// Make API keys
     Key(commands::key::KeyArgs),
+    /// Print and check settings
+    Config(commands::config::ConfigArgs),
     /// Apply changes of the store's schema
     Migrate(commands::migrate::MigrateArgs),
     /// Print a completion script for a shell

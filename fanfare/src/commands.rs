@@ -1,6 +1,7 @@
 //! One module per noun: its part of the command tree, and what its verbs do.
 
 pub mod completion;
+pub mod config;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delivery(args) => client(delivery::run(args, format)),
         Command::Status(args) => client(status::run(&args, format)),
         Command::Key(args) => key::run(&args, format),
+        Command::Config(args) => config::run(&args, format),
         Command::Migrate(args) => migrate::run(&args, format),
         Command::Completion(args) => completion::run(&args),
     }

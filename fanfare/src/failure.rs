@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
+use fanfare_service::configuration::ConfigurationError;
 use serde::Serialize;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -181,6 +182,13 @@ impl Failure {
             message: message.into(),
             violations: Vec::new(),
         }
+    }
+}
+
+impl From<ConfigurationError> for Failure {
+    fn from(error: ConfigurationError) -> Self {
+        let message = format!("configuration: {error}");
+        Self::new(Exit::Usage, "CONFIGURATION_INVALID", message)
     }
 }
 

@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod commands;
+pub mod config;
 pub mod connect;
 pub mod failure;
 pub mod output;

@@ -1,6 +1,11 @@
 //! `fanfare key new`: makes an API key; the server knows it by a stanza of its configuration.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
+
 use clap::{Args, Subcommand};
+use fanfare_router::front::access::{KeyRing, new_key};
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::Format;
@@ -39,9 +44,32 @@ struct NewArgs {
     all_tenants: bool,
 }
 
+/// A key that was made: the only time that its text is seen.
+#[derive(Serialize)]
+struct NewKey {
+    key: String,
+    stanza: String,
+}
+
 /// Runs the verb.
 pub fn run(args: &KeyArgs, format: Format) -> Result<(), Failure> {
     let KeyVerb::New(args) = &args.verb;
-    let _ = (args, format);
-    Err(Failure::refused("TODO", "not here yet"))
+    let tenants = (!args.all_tenants).then(|| args.tenants.clone());
+    let (key, stanza) = new_key(&args.name, tenants, &mut rand::rng());
+    // The server would refuse it later: say it now.
+    KeyRing::try_new(std::slice::from_ref(&stanza)).map_err(|e| Failure::usage(e.to_string()))?;
+    let table = BTreeMap::from([("keys", [&stanza])]);
+    let stanza = toml::to_string(&table).map_err(|e| Failure::refused("KEY", e.to_string()))?;
+    let new = NewKey { key, stanza };
+    let mut out = std::io::stdout().lock();
+    match format {
+        Format::Json => writeln!(out, "{}", serde_json::json!(new))?,
+        Format::Table => {
+            writeln!(out, "{}", new.key)?;
+            out.flush()?;
+            format.note("\nThe key is shown only now. Put this into the server's configuration:\n");
+            write!(out, "\n{}", new.stanza)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,129 @@
+//! The one configuration of `fanfare serve`: composed of the components' own, checked across
+//! them, printed with its secrets redacted.
+//!
+//! Order: defaults, the file of `--config`, `FANFARE__SECTION__KEY` of the environment, flags.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use fanfare_router::front::access::KeyStanza;
+use fanfare_router::routing::RoutingConfig;
+use fanfare_service::configuration::{self, ConfigurationError};
+use fanfare_service::egress::EgressConfig;
+use fanfare_service::telemetry::LogFormat;
+use fanfare_service::{ByteSize, HumanDuration};
+use serde::{Deserialize, Serialize};
+
+/// The commented default file, as printed by `fanfare config default`. A test compares it with
+/// [`Config::default`].
+pub const DEFAULT_FILE: &str = include_str!("config/default.toml");
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The process: addresses, drain, logs.
+    pub server: ServerConfig,
+    /// The data directory.
+    pub storage: StorageConfig,
+    /// Routing.
+    pub routing: RoutingConfig,
+    /// What may be called.
+    pub egress: EgressConfig,
+    /// Who may call us; none: everyone, on loopback only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<KeyStanza>,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// gRPC, HTTP and the web page. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Probes and metrics, no tenant's data. Port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// How long a drain may take: the longest attempt (30 s) and 15 s.
+    pub drain_deadline: HumanDuration,
+    /// Listen off loopback without keys.
+    pub insecure_no_auth: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+/// The embedded engine's directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// The only state there is.
+    pub data_dir: PathBuf,
+    /// How long events and what became of them are kept.
+    pub retention: HumanDuration,
+    /// For how long a dead letter can be redriven, at least.
+    pub dead_letter_retention: HumanDuration,
+    /// Most bytes of the directory.
+    pub max_bytes: ByteSize,
+    /// Below this much free space on the disk, events are refused.
+    pub free_bytes_min: ByteSize,
+    /// How long a commit waits for company before it is written: fewer, larger writes.
+    pub group_delay: HumanDuration,
+    /// Bytes of one file of the log.
+    pub segment_bytes: ByteSize,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 7401)),
+            drain_deadline: HumanDuration::from_secs(45),
+            insecure_no_auth: false,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./fanfare-data"),
+            retention: HumanDuration::from_secs(14 * 24 * 3600),
+            dead_letter_retention: HumanDuration::from_secs(7 * 24 * 3600),
+            max_bytes: ByteSize::gib(16),
+            free_bytes_min: ByteSize::mib(16),
+            group_delay: HumanDuration::from_secs(0),
+            segment_bytes: ByteSize::mib(8),
+        }
+    }
+}
+
+impl Config {
+    /// Loads the file and the environment over the defaults; unchecked, since flags may follow.
+    ///
+    /// # Errors
+    /// When something cannot be read, or its name or value is wrong.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigurationError> {
+        configuration::load(file, configuration::environment())
+    }
+
+    /// Checks what no single value can: each sentence names the settings and what to do.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn check(&self) -> Result<(), ConfigurationError> {
+        check::check(self).map_err(ConfigurationError::new)
+    }
+
+    /// The configuration in force as TOML, secrets redacted.
+    pub fn redacted(&self) -> String {
+        let mut shown = self.clone();
+        for key in &mut shown.keys {
+            "(redacted)".clone_into(&mut key.sha256);
+        }
+        toml::to_string(&shown).unwrap_or_else(|e| format!("# cannot be printed: {e}\n"))
+    }
+}

@@ -1,0 +1,90 @@
+//! What the configuration promises.
+
+use super::*;
+
+fn refusal(change: impl FnOnce(&mut Config)) -> String {
+    let mut config = Config::default();
+    change(&mut config);
+    config.check().unwrap_err().to_string()
+}
+
+fn load(text: &str) -> Result<Config, String> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    configuration::load(Some(file.path()), []).map_err(|e| e.to_string())
+}
+
+#[test]
+fn the_default_file_says_what_the_defaults_are() {
+    assert_eq!(load(DEFAULT_FILE).unwrap(), Config::default());
+    // And it names every setting: what it leaves out would be hidden from everyone.
+    let all: toml::Table = toml::from_str(&Config::default().redacted()).unwrap();
+    let file: toml::Table = toml::from_str(DEFAULT_FILE).unwrap();
+    for (section, settings) in &all {
+        for name in settings.as_table().unwrap().keys() {
+            let named = file[section].as_table().unwrap().contains_key(name);
+            assert!(named, "{section}.{name} is in the default file");
+        }
+    }
+}
+
+#[test]
+fn the_defaults_pass_their_own_checks() {
+    Config::default().check().unwrap();
+}
+
+#[test]
+fn what_is_printed_can_be_loaded_and_shows_no_secret() {
+    let mut config = Config::default();
+    config.keys.push(KeyStanza {
+        name: "billing".into(),
+        all_tenants: true,
+        sha256: "ab".repeat(32),
+        ..KeyStanza::default()
+    });
+    let printed = config.redacted();
+    assert!(!printed.contains("abab"), "{printed}");
+    "(redacted)".clone_into(&mut config.keys[0].sha256);
+    assert_eq!(load(&printed).unwrap(), config);
+}
+
+#[test]
+fn rules_across_settings_name_what_to_change() {
+    let text = refusal(|c| c.storage.retention = HumanDuration::from_secs(8 * 24 * 3600));
+    assert!(
+        text.contains("storage.retention") && text.contains("14d"),
+        "{text}"
+    );
+    let text = refusal(|c| c.server.drain_deadline = HumanDuration::from_secs(10));
+    assert!(
+        text.contains("server.drain_deadline") && text.contains("45s"),
+        "{text}"
+    );
+    let text = refusal(|c| c.server.listen = "0.0.0.0:7400".parse().unwrap());
+    assert!(
+        text.contains("--insecure-no-auth") && text.contains("[[keys]]"),
+        "{text}"
+    );
+    let text = refusal(|c| c.storage.max_bytes = ByteSize::mib(8));
+    assert!(text.contains("storage.max_bytes"), "{text}");
+    let text = refusal(|c| c.egress.allow_egress = vec!["10.0.0.0/40".into()]);
+    assert!(text.contains("allow_egress"), "{text}");
+    let text = refusal(|c| {
+        c.keys.push(KeyStanza {
+            name: "x".into(),
+            all_tenants: true,
+            sha256: "12".into(),
+            ..KeyStanza::default()
+        });
+    });
+    assert!(text.contains("sha256"), "{text}");
+}
+
+#[test]
+fn unknown_settings_are_refused_with_the_nearest_name() {
+    let text = load("[server]\nadmin_listn = '127.0.0.1:1'").unwrap_err();
+    assert!(
+        text.contains("`admin_listn`") && text.contains("`admin_listen`"),
+        "{text}"
+    );
+}
