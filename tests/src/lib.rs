@@ -14,8 +14,10 @@
 pub mod api;
 pub mod binary;
 pub mod eventually;
+pub mod foreign;
 pub mod http;
 pub mod ledger;
+pub mod refusal;
 pub mod server;
 pub mod sink;
 pub mod world;

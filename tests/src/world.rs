@@ -1,17 +1,20 @@
 //! A story's stage: one server on a directory of its own, and subscribers made in a line.
 
 use std::future::{Future, IntoFuture};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
 use fanfare_proto::v1;
+use fanfare_proto::v1::{DeliveryState, EndpointState};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::api::Api;
 use crate::binary;
+use crate::eventually;
 use crate::server::{Exit, Options, Server};
 use crate::sink::{Answer, Gate, Receipt, Script, Sink};
 
@@ -150,6 +153,77 @@ impl World {
             .publish(event)
             .await
             .expect("the event is accepted")
+    }
+
+    /// What became of an event, once it is routed.
+    pub async fn routed(&self, event: &str) -> v1::GetEventResponse {
+        eventually("the event to be routed", async || {
+            match self.api().event(event).await {
+                Ok(told) if told.route_time.is_some() => ControlFlow::Break(told),
+                other => ControlFlow::Continue(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
+    /// The delivery of an event with one subscriber, once it is delivered.
+    pub async fn delivered(&self, event: &str) -> v1::Delivery {
+        self.delivery_in(event, DeliveryState::Delivered).await
+    }
+
+    /// The delivery of an event with one subscriber, once it is a dead letter.
+    pub async fn dead(&self, event: &str) -> v1::Delivery {
+        self.delivery_in(event, DeliveryState::DeadLetter).await
+    }
+
+    /// The delivery of an event with one subscriber, once it is in `state`.
+    pub async fn delivery_in(&self, event: &str, state: DeliveryState) -> v1::Delivery {
+        self.delivery_where(event, |delivery| delivery.state() == state, state)
+            .await
+    }
+
+    /// The delivery of an event to one of its endpoints, once it is in `state`.
+    pub async fn delivery_in_at(
+        &self,
+        event: &str,
+        endpoint: &str,
+        state: DeliveryState,
+    ) -> v1::Delivery {
+        let here = |d: &v1::Delivery| d.endpoint_id == endpoint && d.state() == state;
+        self.delivery_where(event, here, state).await
+    }
+
+    async fn delivery_where(
+        &self,
+        event: &str,
+        wanted: impl Fn(&v1::Delivery) -> bool,
+        state: DeliveryState,
+    ) -> v1::Delivery {
+        eventually(&format!("a delivery in state {state:?}"), async || {
+            let told = self.api().event(event).await;
+            match told
+                .as_ref()
+                .ok()
+                .and_then(|told| told.deliveries.iter().find(|d| wanted(d)))
+            {
+                Some(delivery) => ControlFlow::Break(delivery.clone()),
+                None => ControlFlow::Continue(format!("{told:?}")),
+            }
+        })
+        .await
+    }
+
+    /// An endpoint, once it is in `state`.
+    pub async fn endpoint_in(&self, id: &str, state: EndpointState) -> v1::Endpoint {
+        eventually(&format!("the endpoint in state {state:?}"), async || {
+            let request = v1::GetEndpointRequest { id: id.to_owned() };
+            let told = self.api().endpoints().get_endpoint(request).await;
+            match told.map(|told| told.into_inner().endpoint) {
+                Ok(Some(endpoint)) if endpoint.state() == state => ControlFlow::Break(endpoint),
+                other => ControlFlow::Continue(format!("{other:?}")),
+            }
+        })
+        .await
     }
 
     /// Begins a subscriber that wants everything and answers 200.
@@ -327,5 +401,27 @@ impl Subscriber {
             assert!(verified.is_ok(), "{verified:?}: {receipt:?}");
         }
         receipts
+    }
+
+    /// Everything that comes to a subscriber of everything: publishes one more event and waits for
+    /// it, so that what was published before has had its turn. Without that last event.
+    pub async fn receives_in_all(&self, world: &World) -> Vec<Receipt> {
+        const LAST: &str = "tests.last";
+        world.publish(LAST, "{}").await;
+        let last = |receipt: &Receipt| receipt.header("ce-type") == LAST;
+        eventually("the last event", async || {
+            let accepted = self.sink.accepted();
+            if accepted.iter().any(last) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(format!("{} others", accepted.len()))
+            }
+        })
+        .await;
+        self.sink
+            .receipts()
+            .into_iter()
+            .filter(|receipt| !last(receipt))
+            .collect()
     }
 }

@@ -4,4 +4,8 @@
 //! load and count with the ledger, `refusals` are bad input, `foreign` are other languages,
 //! `readme` runs the README, and `project` holds the repository to its own rules.
 
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
+mod foreign;
 mod project;
+mod stories;

@@ -12,13 +12,13 @@ const BASICS: &[&str] = &["bash", "env", "id", "sed", "sort", "head", "cut"];
 
 #[test]
 fn a_missing_program_is_named_in_one_sentence() {
-    let said = needs_with(&["cc", "node", "npm", "python3"]);
+    let said = needs_with(&["cc", "node", "npm", "go", "python3"]);
     assert_eq!(
         said,
         "fanfare: missing: Rust. Install it from https://rustup.rs and run make again.\n"
     );
 
-    let said = needs_with(&["cc", "cargo", "rustc", "node", "python3"]);
+    let said = needs_with(&["cc", "cargo", "rustc", "node", "go", "python3"]);
     assert_eq!(
         said,
         "fanfare: missing: npm. Install them (Debian: apt-get install npm) and run make again.\n"

@@ -1,0 +1,11 @@
+//! What a user sees when all is as it should be, or when a subscriber is not.
+
+mod asking;
+mod delivering;
+mod failing;
+mod github;
+mod http;
+mod listening;
+mod managing;
+mod publishing;
+mod restarting;

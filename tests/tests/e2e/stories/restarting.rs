@@ -1,0 +1,104 @@
+//! A restart loses nothing and forgets nothing, however the server went.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use fanfare_proto::v1::DeliveryState;
+use fanfare_tests::World;
+use fanfare_tests::api::named;
+use fanfare_tests::eventually;
+use fanfare_tests::sink::{Gate, Script};
+
+#[tokio::test]
+async fn a_clean_stop_exits_with_0_and_removes_the_addresses() {
+    let mut world = World::start().await;
+    let exit = world.stop().await;
+    assert_eq!(exit.code, Some(0), "{exit:?}");
+    assert!(!world.data_dir().join("addresses.json").exists());
+}
+
+#[tokio::test]
+async fn endpoints_events_and_deliveries_are_still_there() {
+    let mut world = World::start().await;
+    let shop = world.endpoint().await;
+    let published = world.publish("order.paid", r#"{"n":1}"#).await;
+    shop.receives(1).await;
+    let before = world.delivered(&published.id).await;
+    for kill in [true, false] {
+        if kill {
+            world.kill().await;
+        } else {
+            world.stop().await;
+        }
+        world.restart().await;
+        let told = world
+            .api()
+            .event(&published.id)
+            .await
+            .expect("it is still known");
+        assert_eq!(told.accept_time, published.accept_time);
+        assert_eq!(world.delivered(&published.id).await.id, before.id);
+        let again = world
+            .api()
+            .publish(named(&published.id, "order.paid", r#"{"n":1}"#))
+            .await;
+        assert!(
+            again.expect("accepted").duplicate,
+            "a repeat is known across restarts"
+        );
+    }
+    world.publish("order.paid", r#"{"n":2}"#).await;
+    let bodies = shop.receives_in_all(&world).await;
+    assert_eq!(bodies.last().expect("it came").body, r#"{"n":2}"#);
+}
+
+#[tokio::test]
+async fn a_retry_survives_a_kill_and_keeps_its_count() {
+    let mut world = World::start().await;
+    let soon = Duration::from_secs(1);
+    let down = world
+        .endpoint()
+        .always(503)
+        .retrying(&[soon, soon, soon, soon])
+        .await;
+    let published = world.publish("order.paid", "{}").await;
+    world
+        .delivery_in(&published.id, DeliveryState::Retrying)
+        .await;
+    world.kill().await;
+    down.sink.follow(Script::ok());
+    world.restart().await;
+    let post = &down.receives(1).await[0];
+    let delivery = world.delivered(&published.id).await;
+    assert_eq!(delivery.id, post.id());
+    assert_eq!(delivery.attempt_count as usize, down.sink.receipts().len());
+}
+
+#[tokio::test]
+async fn what_was_parked_is_still_owed_after_a_kill() {
+    let mut world = World::start().await;
+    let gate = Gate::shut();
+    let stuck = world.endpoint().gated(&gate).await;
+    for n in 0..50 {
+        world.publish("order.paid", &n.to_string()).await;
+    }
+    stuck.sink.attempts(1).await;
+    world.kill().await;
+    gate.open();
+    world.restart().await;
+    // Those in flight at the kill come twice; every one comes.
+    eventually("each event to arrive", async || {
+        let bodies: BTreeSet<_> = stuck
+            .sink
+            .accepted()
+            .into_iter()
+            .map(|post| post.body)
+            .collect();
+        match bodies.len() {
+            50 => ControlFlow::Break(()),
+            some => ControlFlow::Continue(format!("{some} of 50")),
+        }
+    })
+    .await;
+}
