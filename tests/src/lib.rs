@@ -12,6 +12,7 @@
 )]
 
 pub mod api;
+pub mod bad_disk;
 pub mod binary;
 pub mod eventually;
 pub mod foreign;

@@ -13,6 +13,7 @@
 mod audit;
 mod load;
 mod subscribers;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -20,6 +21,7 @@ use std::sync::Mutex;
 pub use audit::{Audit, Dead, Saw, audit};
 pub use load::{Load, Mix};
 pub use subscribers::{Manners, Pair, Subscribers, Wants};
+pub use trial::{Audience, Closing, Trial, number, register, seed, until};
 
 /// What the client knows of one event's publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

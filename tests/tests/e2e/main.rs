@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
+mod faults;
 mod foreign;
 mod project;
 mod stories;

@@ -115,10 +115,10 @@ impl Receiver {
             port: String::new(),
         };
         let said = receiver.line().await;
-        receiver.port = said
+        let port = said
             .strip_prefix("listening on ")
-            .expect("it says its port")
-            .to_owned();
+            .expect("it says its port");
+        port.clone_into(&mut receiver.port);
         receiver
     }
 
