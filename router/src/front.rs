@@ -6,6 +6,11 @@
 
 pub mod access;
 pub mod caller;
+pub mod deliveries;
+pub mod endpoints;
 pub mod errors;
-#[allow(dead_code)] // until the lists use it
+pub mod management;
+mod messages;
+mod newest;
 pub(crate) mod paging;
+pub mod subscriptions;

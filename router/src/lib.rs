@@ -2,6 +2,7 @@
 //! deliveries it owes.
 
 pub mod front;
+pub mod inquiry;
 pub mod instruments;
 pub mod matching;
 pub mod routing;

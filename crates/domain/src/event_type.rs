@@ -115,6 +115,21 @@ impl TypePattern {
         }
         words.next().is_none()
     }
+
+    /// Whether some type is selected by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.parts(), other.parts());
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) | (Some(Part::Rest), Some(_)) | (Some(_), Some(Part::Rest)) => {
+                    return true;
+                }
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(Part::Word(a)), Some(Part::Word(b))) if a != b => return false,
+                (Some(_), Some(_)) => {}
+            }
+        }
+    }
 }
 
 impl From<&TypePattern> for Arc<str> {
@@ -172,6 +187,26 @@ mod tests {
         for everything in ["all", "**"] {
             let p = TypePattern::try_new(everything).unwrap();
             assert!(p.matches(&EventType::try_new("a.b.c").unwrap()));
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_when_some_type_is_selected_by_both() {
+        for (a, b, overlap) in [
+            ("order.paid", "order.paid", true),
+            ("order.paid", "order.sent", false),
+            ("order.*", "order.paid", true),
+            ("order.*", "*.paid", true),
+            ("order.*", "order", false),
+            ("order.**", "order", false),
+            ("order.**", "order.paid.late", true),
+            ("order.**", "*.*.late", true),
+            ("order.**", "invoice.**", false),
+            ("**", "a", true),
+        ] {
+            let pattern = |text| TypePattern::try_new(text).unwrap();
+            assert_eq!(pattern(a).overlaps(&pattern(b)), overlap, "{a} and {b}");
+            assert_eq!(pattern(b).overlaps(&pattern(a)), overlap, "{b} and {a}");
         }
     }
 

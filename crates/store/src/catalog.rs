@@ -31,6 +31,8 @@ pub struct Catalog {
 struct Owned {
     endpoints: imbl::OrdSet<EndpointId>,
     subscriptions: imbl::OrdSet<SubscriptionId>,
+    /// By age, so that old ones are found and forgotten.
+    requests: imbl::OrdSet<(i64, String)>,
 }
 
 /// Is told of every change, in order, before anyone sees the catalog that contains it.
@@ -101,6 +103,17 @@ impl Catalog {
             .copied()
     }
 
+    /// The `request_id`s of a tenant that are older than `micros`, oldest first.
+    pub fn requests_before(&self, tenant: &TenantId, micros: i64) -> impl Iterator<Item = &str> {
+        let requests = self
+            .by_tenant
+            .get(tenant)
+            .into_iter()
+            .flat_map(|o| &o.requests);
+        let old = requests.take_while(move |(at, _)| *at < micros);
+        old.map(|(_, request_id)| &**request_id)
+    }
+
     /// How many endpoints and subscriptions there are in all.
     pub fn counts(&self) -> (usize, usize) {
         (self.endpoints.len(), self.subscriptions.len())
@@ -144,10 +157,13 @@ impl Catalog {
                 made,
                 at_micros,
             } => {
-                self.requests.insert(
-                    (tenant.clone(), request_id.clone()),
-                    (*hash, *made, *at_micros),
-                );
+                let key = (tenant.clone(), request_id.clone());
+                let before = self.requests.insert(key, (*hash, *made, *at_micros));
+                let owned = self.by_tenant.entry(tenant.clone()).or_default();
+                if let Some((.., at)) = before {
+                    owned.requests.remove(&(at, request_id.clone()));
+                }
+                owned.requests.insert((*at_micros, request_id.clone()));
             }
         }
     }
@@ -165,7 +181,12 @@ impl Catalog {
                 }
             }
             EntryKey::Request(tenant, request_id) => {
-                self.requests.remove(&(tenant.clone(), request_id.clone()));
+                let removed = self.requests.remove(&(tenant.clone(), request_id.clone()));
+                if let Some((.., at)) = removed
+                    && let Some(owned) = self.by_tenant.get_mut(tenant)
+                {
+                    owned.requests.remove(&(at, request_id.clone()));
+                }
             }
         }
     }

@@ -201,7 +201,10 @@ impl From<Invalid> for Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error.kind() {
-            StoreErrorKind::BadToken => fanfare_store::PageToken::invalid().into(),
+            StoreErrorKind::BadToken => {
+                let invalid = fanfare_store::PageToken::invalid();
+                Self::field("PAGE_TOKEN_INVALID", invalid.field, invalid.message)
+            }
             StoreErrorKind::Full => Self::new(
                 Code::ResourceExhausted,
                 "STORAGE_FULL",
