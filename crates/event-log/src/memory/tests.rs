@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::conformance::Backend;
+use crate::conformance::fixtures::within;
 use crate::log::{Granted, ReadLimit};
 
 struct Memory<const SPANS: u16, const STEP: u64>(MemoryLog);
@@ -75,7 +76,9 @@ async fn join(log: &MemoryLog, visibility: Visibility) -> (Box<dyn Reader>, Gran
 }
 
 async fn texts(granted: &mut Granted) -> Vec<String> {
-    let entries = granted.records.read(LIMIT).await.unwrap();
+    let entries = within("records", granted.records.read(LIMIT))
+        .await
+        .unwrap();
     let text = |e: &crate::Entry| String::from_utf8(e.bytes.to_vec()).unwrap();
     entries.iter().map(text).collect()
 }
