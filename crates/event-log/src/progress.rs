@@ -27,6 +27,9 @@ pub struct Unsettled {
     pub open: u64,
 }
 
+/// Most bytes that one unsettled record adds to [`Progress::encode`]: two varints.
+pub(crate) const UNSETTLED_MAX_BYTES: usize = 20;
+
 /// Tracks the open parts of the records of one span.
 #[derive(Debug, Default)]
 pub struct Tracker {
@@ -47,7 +50,7 @@ impl Progress {
 
     /// Bytes of [`Progress::encode`].
     pub fn encoded_len(&self) -> usize {
-        self.encode().len()
+        encoded_len(self.ceiling, self.unsettled.iter().copied())
     }
 
     /// Compact form: varints of the ceiling, then per record the distance to the one before and
@@ -110,7 +113,11 @@ impl Tracker {
         }
         self.ceiling = Position(position.0 + 1);
         // Gaps count as settled: what was inherited below and never came is gone for good.
-        self.inherited = self.inherited.split_off(&position);
+        while let Some(first) = self.inherited.first_entry()
+            && *first.key() < position
+        {
+            first.remove();
+        }
         let all = u64::MAX >> (64 - parts.clamp(1, 64));
         let open = if position < self.inherited_ceiling {
             self.inherited.remove(&position).unwrap_or(0) & all
@@ -136,22 +143,54 @@ impl Tracker {
 
     /// What to commit now.
     pub fn progress(&self) -> Progress {
-        let ceiling = self.ceiling.max(self.inherited_ceiling);
-        let all = self.open.iter().chain(self.inherited.range(self.ceiling..));
-        let unsettled = all.map(|(position, open)| Unsettled {
-            position: *position,
-            open: *open,
-        });
         Progress {
-            ceiling,
-            unsettled: unsettled.collect(),
+            ceiling: self.committed_ceiling(),
+            unsettled: self.unsettled().collect(),
         }
+    }
+
+    /// Whether [`Tracker::progress`] encodes to at most `bytes`. Cheap while it is well below.
+    pub fn fits(&self, bytes: usize) -> bool {
+        let records = self.open.len() + self.inherited.len();
+        VARINT_MAX_BYTES + records * UNSETTLED_MAX_BYTES <= bytes
+            || encoded_len(self.committed_ceiling(), self.unsettled()) <= bytes
     }
 
     /// How many records are open.
     pub fn open_records(&self) -> usize {
         self.open.len()
     }
+
+    fn committed_ceiling(&self) -> Position {
+        self.ceiling.max(self.inherited_ceiling)
+    }
+
+    /// Everything open lies below everything inherited that was not read yet.
+    fn unsettled(&self) -> impl Iterator<Item = Unsettled> {
+        let all = self.open.iter().chain(&self.inherited);
+        all.map(|(position, open)| Unsettled {
+            position: *position,
+            open: *open,
+        })
+    }
+}
+
+fn encoded_len(ceiling: Position, unsettled: impl Iterator<Item = Unsettled>) -> usize {
+    let mut last = 0;
+    let records = unsettled.map(|record| {
+        let distance = record.position.0.wrapping_sub(last);
+        last = record.position.0;
+        varint_len(distance) + varint_len(record.open)
+    });
+    varint_len(ceiling.0) + records.sum::<usize>()
+}
+
+/// Bytes of a varint of all 64 bits.
+const VARINT_MAX_BYTES: usize = 10;
+
+fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
@@ -168,7 +207,8 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
         let (byte, rest) = bytes.split_first()?;
         *bytes = rest;
         let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
+        // Over 64 bits, or not the shortest form.
+        if (shift == 63 && bits > 1) || (shift > 0 && *byte == 0) {
             return None;
         }
         value |= bits << shift;
@@ -178,3 +218,6 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;
