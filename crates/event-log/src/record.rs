@@ -98,16 +98,28 @@ impl std::error::Error for RecordError {}
 impl Record {
     /// How many parts settle on their own: 1..=64.
     pub fn parts(&self) -> u32 {
-        let parts = match self {
+        u32::try_from(self.part_count()).unwrap_or(u32::MAX)
+    }
+
+    fn part_count(&self) -> usize {
+        match self {
             Self::Event(_) => 1,
             Self::Delivery(record) | Self::Test(record) => record.targets.len(),
             Self::Redrive(record) => record.deliveries.len(),
-        };
-        u32::try_from(parts.clamp(1, PARTS_MAX)).unwrap_or(1)
+        }
     }
 
     /// The bytes to append.
+    ///
+    /// # Panics
+    /// With no parts or more than [`PARTS_MAX`]: nobody could read such a record, so it must not
+    /// be written.
     pub fn encode(&self) -> Bytes {
+        assert!(
+            (1..=PARTS_MAX).contains(&self.part_count()),
+            "a record has 1 to 64 parts, not {}",
+            self.part_count()
+        );
         match self {
             Self::Event(event) => frame(1, &EventWire::from(event)),
             Self::Delivery(record) => frame(2, &DeliveryWire::from(record)),
@@ -169,8 +181,10 @@ fn unframe(bytes: &Bytes) -> Result<(u8, Bytes), RecordError> {
     if u32::from_le_bytes(crc) != checksum(bytes) {
         return Err(RecordError::Damaged);
     }
-    if bytes[0] > MAJOR {
-        return Err(RecordError::UnknownVersion(bytes[0]));
+    match bytes[0] {
+        MAJOR => {}
+        major if major > MAJOR => return Err(RecordError::UnknownVersion(major)),
+        _ => return Err(RecordError::Damaged),
     }
     Ok((bytes[1], bytes.slice(HEADER..)))
 }
@@ -400,3 +414,6 @@ impl TryFrom<RedriveWire> for RedriveRecord {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
