@@ -3,6 +3,9 @@
 //! What holds a place for a record in flight (a permit) is handed over with its settlement and
 //! dropped only when a commit that covers it is acknowledged: after a crash at most what was in
 //! flight is read again. One commit is outstanding at a time.
+//!
+//! A log that is away is waited for, and so is a commit that is too large, which more settlements
+//! make smaller; meanwhile permits are held, so that whoever takes them stops by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +13,16 @@ use std::time::Duration;
 use fanfare_domain::Position;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{LogError, LogErrorKind};
-use crate::log::{EventLog, Lease};
-use crate::progress::{Progress, Tracker};
+use crate::log::{EventLog, Lease, Phase};
+use crate::progress::{Progress, Tracker, UNSETTLED_MAX_BYTES};
 
 /// How long to wait before a commit that the log could not take is tried again.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Room left in a commit for what one more read can add: 64 records of at most 20 bytes each.
-const ROOM_MARGIN: usize = 64 * 20;
+/// Room left in a commit for what one more read can add.
+const ROOM_MARGIN: usize = 64 * UNSETTLED_MAX_BYTES;
 
 /// Tracks and commits one leased span. `P` is what is held for a part until its commit.
 pub struct Settler<P> {
@@ -26,9 +30,10 @@ pub struct Settler<P> {
     lease: Lease,
     interval: Duration,
     state: Mutex<State<P>>,
-    /// Something was settled or taken since the last commit, or the end was announced.
+    /// Something was settled or taken since the last commit. Only `run` waits for it.
     changed: Notify,
-    /// A commit was acknowledged.
+    finishing: CancellationToken,
+    /// A commit was acknowledged, or there will be none any more.
     committed: Notify,
 }
 
@@ -36,7 +41,8 @@ struct State<P> {
     tracker: Tracker,
     held: Vec<P>,
     dirty: bool,
-    finishing: bool,
+    /// `run` has returned.
+    ended: bool,
 }
 
 impl<P: Send> Settler<P> {
@@ -56,9 +62,10 @@ impl<P: Send> Settler<P> {
                 tracker,
                 held: Vec::new(),
                 dirty: false,
-                finishing: false,
+                ended: false,
             }),
             changed: Notify::new(),
+            finishing: CancellationToken::new(),
             committed: Notify::new(),
         }
     }
@@ -68,8 +75,7 @@ impl<P: Send> Settler<P> {
         let mut state = self.state.lock();
         let open = state.tracker.take(position, parts);
         if open == 0 {
-            state.dirty = true;
-            self.changed.notify_one();
+            self.mark_dirty(&mut state);
         }
         open
     }
@@ -80,8 +86,7 @@ impl<P: Send> Settler<P> {
         let mut state = self.state.lock();
         state.tracker.settle(position, part);
         state.held.push(permit);
-        state.dirty = true;
-        self.changed.notify_one();
+        self.mark_dirty(&mut state);
     }
 
     /// How many records are taken and not settled.
@@ -90,72 +95,104 @@ impl<P: Send> Settler<P> {
     }
 
     /// Waits until at least 64 more unsettled records would fit into a commit: what a reader does
-    /// before it reads. Cancel safe.
+    /// before it reads. Returns at once when a read would bring nothing anyway, because the lease
+    /// is no longer held or [`Settler::run`] has ended. Cancel safe.
     pub async fn room(&self) {
         let max = self.log.progress_max_bytes().saturating_sub(ROOM_MARGIN);
         loop {
             let committed = self.committed.notified();
-            if self.state.lock().tracker.progress().encoded_len() <= max {
+            if self.has_room(max) {
                 return;
             }
-            committed.await;
+            tokio::select! {
+                () = committed => {}
+                () = self.lease.reached(Phase::Revoking) => return,
+            }
         }
+    }
+
+    fn has_room(&self, max: usize) -> bool {
+        let state = self.state.lock();
+        // With nothing open, all there is was inherited: only reading it makes it smaller.
+        state.ended || state.tracker.open_records() == 0 || state.tracker.fits(max)
     }
 
     /// Commits until [`Settler::finish`] was called and what is settled is committed, or the lease
     /// is lost. Not cancel safe in that a dropped run stops committing; nothing is lost by it.
     ///
-    /// Errors: `LeaseLost`, `Closed`, `Corrupt`, `ProgressTooLarge`; others are waited out.
+    /// Errors: `LeaseLost`, `Closed`, `Corrupt`; others are waited out, but for a
+    /// `ProgressTooLarge` at the end.
     pub async fn run(&self) -> Result<(), LogError> {
-        loop {
-            let Some((progress, held)) = self.next_commit().await else {
-                return Ok(());
-            };
-            self.commit(&progress).await?;
-            drop(held);
-            self.committed.notify_waiters();
-        }
+        let ended = self.commit_all().await;
+        self.state.lock().ended = true;
+        self.committed.notify_waiters();
+        ended
     }
 
     /// Announces the end: `run` commits what is settled by then, and returns.
     pub fn finish(&self) {
-        self.state.lock().finishing = true;
-        self.changed.notify_one();
+        self.finishing.cancel();
     }
 
-    async fn next_commit(&self) -> Option<(Progress, Vec<P>)> {
-        loop {
-            let (dirty, finishing) = {
-                let state = self.state.lock();
-                (state.dirty, state.finishing)
-            };
-            match (dirty, finishing) {
-                (true, _) => break,
-                (false, true) => return None,
-                (false, false) => self.changed.notified().await,
+    async fn commit_all(&self) -> Result<(), LogError> {
+        let mut covered = Vec::new();
+        while let Some(progress) = self.next_commit(&mut covered).await {
+            match self.log.commit(&self.lease, &progress).await {
+                Ok(()) => {
+                    covered.clear();
+                    self.committed.notify_waiters();
+                }
+                Err(error) => self.wait_out(error).await?,
             }
         }
-        if !self.state.lock().finishing {
-            tokio::time::sleep(self.interval).await;
+        Ok(())
+    }
+
+    /// What to commit next, and in `covered` what may be dropped then; `None` at the end.
+    async fn next_commit(&self, covered: &mut Vec<P>) -> Option<Progress> {
+        while !self.state.lock().dirty {
+            if self.finishing.is_cancelled() {
+                return None;
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.finishing.cancelled() => {}
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(self.interval) => {}
+            () = self.finishing.cancelled() => {}
         }
         let mut state = self.state.lock();
         state.dirty = false;
-        Some((state.tracker.progress(), std::mem::take(&mut state.held)))
+        covered.append(&mut state.held);
+        Some(state.tracker.progress())
     }
 
-    async fn commit(&self, progress: &Progress) -> Result<(), LogError> {
-        loop {
-            match self.log.commit(&self.lease, progress).await {
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        LogErrorKind::Unavailable | LogErrorKind::Unknown | LogErrorKind::Full
-                    ) =>
-                {
-                    tokio::time::sleep(RETRY_DELAY).await;
-                }
-                other => return other,
+    /// Returns when committing again makes sense.
+    async fn wait_out(&self, error: LogError) -> Result<(), LogError> {
+        match error.kind() {
+            LogErrorKind::Unavailable | LogErrorKind::Unknown | LogErrorKind::Full => {
+                tokio::time::sleep(RETRY_DELAY).await;
             }
+            LogErrorKind::ProgressTooLarge if !self.finishing.is_cancelled() => {
+                tokio::select! {
+                    () = self.changed.notified() => {}
+                    () = self.finishing.cancelled() => {}
+                }
+            }
+            _ => return Err(error),
+        }
+        self.state.lock().dirty = true;
+        Ok(())
+    }
+
+    fn mark_dirty(&self, state: &mut State<P>) {
+        if !std::mem::replace(&mut state.dirty, true) {
+            self.changed.notify_one();
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
