@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test fmt fmt-check lint unit bench torture audit needs needs-test clean
+.PHONY: help build run test fmt fmt-check lint unit bench bench-long torture audit needs needs-test clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -33,7 +33,12 @@ lint: needs ## Clippy, warnings are errors
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
 bench: needs ## Measure (about 5 minutes, quiet machine); bench/RESULTS.md keeps the last table
-	@cargo run --release --locked -p fanfare-bench
+	@cargo build --release --locked -p fanfare -p fanfare-bench
+	@./target/release/fanfare-bench
+
+bench-long: needs ## Measure aging: 5M deliveries, then 5 minutes at half load
+	@cargo build --release --locked -p fanfare -p fanfare-bench
+	@./target/release/fanfare-bench --results bench/RESULTS-LONG.md long
 
 torture: needs-test ## Kill the server 1,000 times under load and count what was lost (FANFARE_SEED=n repeats one)
 	@cargo build --locked --workspace --all-targets

@@ -1,1 +1,149 @@
-fn main() {}
+//! Measures Fanfare: the real release binary, its real client protocol, a real receiver, and in the
+//! same run the references that its figures are ratios to.
+//!
+//! ```text
+//!   this process ──publish──▶ fanfare serve ──POST──▶ sink          each a process of its own;
+//!        │                                             ▲            the CPU of one is never
+//!        └── starts ──▶ bare loop ─────────POST────────┘            counted for another
+//! ```
+//!
+//! - [`sink`], [`bare`], [`commits`], [`matching`] and [`settling`] are what the children run: the
+//!   receiver, the bare POST loop, the engine alone, the index alone, the settler alone.
+//! - [`server`] and [`process`] start `fanfare serve` and read its CPU and memory from the kernel.
+//! - [`publish`] is the load; [`round`] one interleaved round; [`memory`], [`latency`] and [`aging`]
+//!   what is measured once.
+//! - [`report`] makes the table and `bench/RESULTS.md`.
+//!
+//! A figure that cannot be measured fails the run: nothing is printed by rote.
+
+// Figures for people: two or three digits of them matter.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
+
+mod aging;
+mod bare;
+mod child;
+mod commits;
+mod histogram;
+mod latency;
+mod machine;
+mod matching;
+mod memory;
+mod process;
+mod publish;
+mod report;
+mod round;
+mod server;
+mod settling;
+mod sink;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]";
+
+/// What to run and where.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Interleaved rounds of the CPU figures.
+    pub(crate) rounds: usize,
+    /// The `fanfare` binary.
+    pub(crate) server: PathBuf,
+    /// Where data directories are made.
+    pub(crate) data_dir: PathBuf,
+    /// Where the table goes.
+    pub(crate) results: PathBuf,
+    /// Parts to run; none: all.
+    pub(crate) only: Vec<String>,
+    /// The long run instead of the short one.
+    pub(crate) long: bool,
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let Some(first) = arguments.next() else {
+        return bench(&Settings::default()?);
+    };
+    match first.as_str() {
+        "sink" => sink::run(),
+        "bare" => bare::run(arguments),
+        "commits" => commits::run(arguments),
+        "matching" => matching::run(),
+        "settling" => settling::run(),
+        _ => bench(&Settings::parse(std::iter::once(first).chain(arguments))?),
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn bench(settings: &Settings) -> Result<()> {
+    if cfg!(debug_assertions) {
+        bail!("this is a debug build; run `make bench`");
+    }
+    std::fs::create_dir_all(&settings.data_dir)?;
+    let report = if settings.long {
+        aging::run(settings).await?
+    } else {
+        short(settings).await?
+    };
+    report.print();
+    report.save(&settings.results)
+}
+
+async fn short(settings: &Settings) -> Result<report::Report> {
+    let mut report = report::Report::new(machine::describe(settings));
+    if settings.wants("rounds") {
+        round::run(settings, &mut report).await?;
+    }
+    if settings.wants("latency") {
+        latency::run(settings, &mut report).await?;
+    }
+    if settings.wants("memory") {
+        memory::run(settings, &mut report).await?;
+    }
+    if settings.wants("parts") {
+        matching::measure(&mut report).await?;
+        settling::measure(&mut report).await?;
+    }
+    Ok(report)
+}
+
+impl Settings {
+    fn default() -> Result<Self> {
+        let this = std::env::current_exe()?;
+        let beside = this.parent().context("no directory")?;
+        Ok(Self {
+            rounds: 3,
+            server: beside.join("fanfare"),
+            data_dir: beside.join("bench-data"),
+            results: PathBuf::from("bench/RESULTS.md"),
+            only: Vec::new(),
+            long: false,
+        })
+    }
+
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let mut settings = Self::default()?;
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().context(USAGE);
+            match argument.as_str() {
+                "--rounds" => settings.rounds = value()?.parse().context(USAGE)?,
+                "--server" => settings.server = value()?.into(),
+                "--data-dir" => settings.data_dir = value()?.into(),
+                "--results" => settings.results = value()?.into(),
+                "--only" => settings.only.push(value()?),
+                "long" => settings.long = true,
+                _ => bail!("{USAGE}"),
+            }
+        }
+        Ok(settings)
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}

@@ -1,0 +1,34 @@
+//! What the kernel says a process used.
+
+use anyhow::{Context, Result};
+
+/// CPU time, user and system, of all threads that `pid` ever had, in microseconds.
+pub(crate) fn cpu(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name before the last ')' may hold anything.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut ticks = || -> Result<u64> { Ok(fields.next().context("a short stat")?.parse()?) };
+    let ticks = ticks()? + ticks()?;
+    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// Resident memory now, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The most resident memory there ever was, in bytes.
+pub(crate) fn resident_max(pid: u32) -> Result<u64> {
+    status(pid, "VmHWM:")
+}
+
+fn status(pid: u32, name: &str) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib
+        .context("no such line in /proc/PID/status")?
+        .parse::<u64>()?
+        * 1024)
+}

@@ -1,0 +1,241 @@
+//! CPU per delivery in each way to publish, against the bare loop of the same round, and durable
+//! publishes against the engine alone. The kinds take turns, so that a slower minute of the
+//! machine slows all of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::publish::{Load, Way};
+use crate::report::{Report, Row, median};
+use crate::server::Server;
+use crate::sink::Sink;
+use crate::{Settings, bare, commits};
+
+/// Endpoints of every scenario: all of one type, or one of each.
+pub(crate) const ENDPOINTS: u64 = 50;
+/// The pace of the steady scenario, events per second.
+const STEADY: u64 = 1000;
+const WARM_UP: Duration = Duration::from_secs(1);
+const LENGTH: Duration = Duration::from_secs(4);
+
+/// One way to publish and how many endpoints each event goes to.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) fan_out: u64,
+    pub(crate) way: Way,
+    pub(crate) pace: Option<u64>,
+    /// Most CPU per delivery, as a multiple of the bare loop's.
+    pub(crate) reach: f64,
+}
+
+/// What a scenario cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// CPU of the server per delivery, in microseconds.
+    pub(crate) cpu: f64,
+    /// Deliveries per second.
+    pub(crate) rate: f64,
+}
+
+/// 50 endpoints per event.
+pub(crate) const FAN_OUT: Scenario = Scenario {
+    name: "50 endpoints per event, stream",
+    fan_out: ENDPOINTS,
+    way: Way::Stream { window: 256 },
+    pace: None,
+    reach: 1.5,
+};
+
+/// One endpoint per event, one by one.
+pub(crate) const UNARY: Scenario = Scenario {
+    name: "one endpoint per event, unary, 64 in flight",
+    fan_out: 1,
+    way: Way::Unary { window: 64 },
+    pace: None,
+    reach: 4.0,
+};
+
+const SCENARIOS: [Scenario; 5] = [
+    FAN_OUT,
+    Scenario {
+        name: "one endpoint per event, batches of 100",
+        fan_out: 1,
+        way: Way::Batch,
+        pace: None,
+        reach: 2.2,
+    },
+    Scenario {
+        name: "one endpoint per event, stream, 256 in flight",
+        fan_out: 1,
+        way: Way::Stream { window: 256 },
+        pace: None,
+        reach: 2.2,
+    },
+    UNARY,
+    Scenario {
+        name: "one endpoint per event, unary, steady 1,000/s",
+        fan_out: 1,
+        way: Way::Unary { window: 64 },
+        pace: Some(STEADY),
+        reach: 3.0,
+    },
+];
+
+#[derive(Default)]
+struct Found {
+    bare: Vec<f64>,
+    steady: Vec<f64>,
+    costs: [Vec<Cost>; SCENARIOS.len()],
+    /// Durable publishes per second, and the engine alone.
+    publishes: Vec<(f64, f64)>,
+}
+
+/// All rounds.
+pub(crate) async fn run(settings: &Settings, report: &mut Report) -> Result<()> {
+    let sink = Sink::start().await?;
+    let mut found = Found::default();
+    for round in 1..=settings.rounds {
+        eprintln!("round {round} of {}", settings.rounds);
+        one(settings, &sink, &mut found).await?;
+    }
+    for (scenario, costs) in SCENARIOS.iter().zip(&found.costs) {
+        report.add(row(scenario, costs, &found));
+    }
+    let ratios: Vec<_> = found.publishes.iter().map(|(p, c)| 100.0 * p / c).collect();
+    let published: Vec<_> = found.publishes.iter().map(|(p, _)| *p).collect();
+    let alone: Vec<_> = found.publishes.iter().map(|(_, c)| *c).collect();
+    let share = median(&ratios);
+    report.add(
+        Row::new(
+            "durable publishes over a stream, 256 in flight, against the engine alone",
+            ">= 50 %",
+        )
+        .said(format!("{share:.0} %"), Some(share >= 50.0))
+        .note(format!(
+            "{:.0}/s against {:.0}/s",
+            median(&published),
+            median(&alone)
+        )),
+    );
+    Ok(())
+}
+
+async fn one(settings: &Settings, sink: &Sink, found: &mut Found) -> Result<()> {
+    let first = bare::flat_out(sink, 2).await?;
+    for (scenario, costs) in SCENARIOS.iter().zip(&mut found.costs) {
+        let cost = measure(settings, sink, scenario).await?;
+        eprintln!(
+            "  {}: {:.1} us a delivery, {:.0}/s",
+            scenario.name, cost.cpu, cost.rate
+        );
+        costs.push(cost);
+    }
+    let steady = bare::paced(sink, LENGTH.as_secs(), STEADY).await?;
+    let last = bare::flat_out(sink, 2).await?;
+    let bare = f64::midpoint(first.cpu_per_post(), last.cpu_per_post());
+    eprintln!(
+        "  bare loop: {bare:.1} us a POST, {:.0}/s; {:.1} us at {STEADY}/s",
+        last.rate(),
+        steady.cpu_per_post()
+    );
+    found.bare.push(bare);
+    found.steady.push(steady.cpu_per_post());
+    let published = publishes(settings).await?;
+    let alone = commits::measure(settings, 256, 2).await?.per_second;
+    eprintln!("  durable publishes: {published:.0}/s; engine alone: {alone:.0}/s");
+    found.publishes.push((published, alone));
+    Ok(())
+}
+
+fn row(scenario: &Scenario, costs: &[Cost], found: &Found) -> Row {
+    let bare = if scenario.pace.is_some() {
+        &found.steady
+    } else {
+        &found.bare
+    };
+    let ratios: Vec<_> = costs.iter().zip(bare).map(|(c, b)| c.cpu / b).collect();
+    let cpu: Vec<_> = costs.iter().map(|c| c.cpu).collect();
+    let rate: Vec<_> = costs.iter().map(|c| c.rate).collect();
+    Row::new(
+        &format!("CPU per delivery: {}", scenario.name),
+        &format!("<= {:.1} x bare loop", scenario.reach),
+    )
+    .median(&ratios, "x", scenario.reach)
+    .note(format!(
+        "{:.1} us against {:.1}, {:.0} deliveries/s",
+        median(&cpu),
+        median(bare),
+        median(&rate)
+    ))
+}
+
+/// Runs one scenario on a fresh server.
+pub(crate) async fn measure(settings: &Settings, sink: &Sink, scenario: &Scenario) -> Result<Cost> {
+    let server = Server::start(settings).await?;
+    let load = load(&server, sink, scenario.fan_out).await?;
+    let cost = cost(&server, sink, &load, scenario).await?;
+    server.stop().await?;
+    Ok(cost)
+}
+
+/// Endpoints on `server` that deliver to `sink`, `fan_out` for every event, and what loads them.
+pub(crate) async fn load(server: &Server, sink: &Sink, fan_out: u64) -> Result<Load> {
+    let types = ENDPOINTS / fan_out;
+    for n in 0..ENDPOINTS {
+        let pattern = format!("bench.t{}", n % types);
+        server
+            .subscribe(sink.url(&format!("e{n}")), &pattern)
+            .await?;
+    }
+    Ok(Load {
+        channel: server.channel(),
+        fan_out,
+        types,
+        arrived: Some(sink.counts()),
+        arrived_before: sink.count(),
+        published: Arc::default(),
+    })
+}
+
+#[allow(clippy::cast_precision_loss)]
+async fn cost(server: &Server, sink: &Sink, load: &Load, scenario: &Scenario) -> Result<Cost> {
+    let warm = load.run(scenario.way, WARM_UP, scenario.pace).await?;
+    sink.reaches(load.arrived_before + warm * load.fan_out)
+        .await?;
+    let (cpu, started) = (server.cpu()?, Instant::now());
+    let events = load.run(scenario.way, LENGTH, scenario.pace).await?;
+    sink.reaches(load.arrived_before + (warm + events) * load.fan_out)
+        .await?;
+    let took = started.elapsed();
+    // What is written after a delivery belongs to it.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let deliveries = (events * load.fan_out) as f64;
+    Ok(Cost {
+        cpu: (server.cpu()? - cpu) as f64 / deliveries,
+        rate: deliveries / took.as_secs_f64(),
+    })
+}
+
+/// Durable publishes per second that nobody subscribed to.
+#[allow(clippy::cast_precision_loss)]
+async fn publishes(settings: &Settings) -> Result<f64> {
+    let server = Server::start(settings).await?;
+    let load = Load {
+        channel: server.channel(),
+        fan_out: 0,
+        types: 1,
+        arrived: None,
+        arrived_before: 0,
+        published: Arc::default(),
+    };
+    let way = Way::Stream { window: 256 };
+    load.run(way, Duration::from_millis(500), None).await?;
+    let started = Instant::now();
+    let events = load.run(way, Duration::from_secs(2), None).await?;
+    let rate = events as f64 / started.elapsed().as_secs_f64();
+    server.stop().await?;
+    Ok(rate)
+}
