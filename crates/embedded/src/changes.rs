@@ -26,6 +26,9 @@ pub(crate) enum Shape {
     Packed,
 }
 
+/// When a stored entry was written, from its key and value.
+pub(crate) type WrittenMicros = fn(&[u8], &[u8]) -> Option<i64>;
+
 /// Declares a space.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SpaceSpec {
@@ -36,8 +39,9 @@ pub(crate) struct SpaceSpec {
     /// What it holds.
     pub(crate) shape: Shape,
     /// Says when an entry of a keyed space, or a row group of a packed one, is no longer wanted,
-    /// from its stored key: entries older than the retention vanish when they are next compacted.
-    pub(crate) written_micros: Option<fn(&[u8]) -> Option<i64>>,
+    /// from its stored key and value: entries older than the retention vanish when they are next
+    /// compacted.
+    pub(crate) written_micros: Option<WrittenMicros>,
 }
 
 /// One change of the view. A key is 1..=60,000 bytes and not the single byte 0.
@@ -80,13 +84,13 @@ pub(crate) enum Stamp {
 /// is asked when the record is appended and again when the log is replayed. Called outside of any
 /// lock.
 pub(crate) trait Derive: Send + Sync + 'static {
-    /// Adds the puts that `record` implies.
-    fn derive(&self, record: &Bytes, out: &mut Vec<Derived>);
+    /// Adds the puts that `record` of the span implies.
+    fn derive(&self, span: u16, record: &Bytes, out: &mut Vec<Derived>);
 }
 
 /// Nothing is derived.
 impl Derive for () {
-    fn derive(&self, _: &Bytes, _: &mut Vec<Derived>) {}
+    fn derive(&self, _: u16, _: &Bytes, _: &mut Vec<Derived>) {}
 }
 
 /// Records and changes to submit together: their order is kept, and unless a segment ends between
@@ -157,7 +161,7 @@ impl Batch {
             Item::Record { lane, bytes } => {
                 let mut derived = Vec::new();
                 if lane.stream() == Stream::Events {
-                    derive.derive(&bytes, &mut derived);
+                    derive.derive(lane.span(), &bytes, &mut derived);
                 }
                 Ready {
                     draft: Draft::new(Kind::Record, lane, bytes.clone()),

@@ -308,12 +308,17 @@ impl Engine {
     /// The record of the events stream at `position`, which some `append` returned; `None` when
     /// retention took it.
     pub(crate) fn read_at(&self, span: u16, position: Position) -> Result<Option<Bytes>, LogError> {
-        let ring = self.ring(Lane::new(Stream::Events, span));
-        if let Some(bytes) = ring.and_then(|ring| ring.lock().get(position.0)) {
+        if let Some(bytes) = self.read_recent(span, position) {
             return Ok(Some(bytes));
         }
         reading::read_one(&self.segments, position.0)
             .map_err(|e| LogError::because(LogErrorKind::Unavailable, e))
+    }
+
+    /// The record of the events stream at `position`, if it is in memory.
+    pub(crate) fn read_recent(&self, span: u16, position: Position) -> Option<Bytes> {
+        let ring = self.ring(Lane::new(Stream::Events, span))?;
+        ring.lock().get(position.0)
     }
 
     /// The lane's records in `from..until` that are in memory; `None` if some are not.
@@ -557,7 +562,8 @@ impl Engine {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether what is submitted now is taken without running ahead of the disk.
+    pub(crate) fn has_room(&self) -> bool {
         let front = self.front.lock();
         let closed = front.state != State::Running;
         let unsynced = front.unsynced <= UNSYNCED_MAX;
@@ -605,7 +611,7 @@ fn replay(view: &View, derive: &dyn Derive, frame: &Frame) {
     match frame.kind {
         Kind::Record if frame.lane.stream() == Stream::Events => {
             let mut derived = Vec::new();
-            derive.derive(&frame.payload, &mut derived);
+            derive.derive(frame.lane.span(), &frame.payload, &mut derived);
             for derived in derived {
                 view.replay(frame.position, derived.at(frame.position));
             }

@@ -10,7 +10,7 @@
 //! - [`ring`], [`segments`] and [`reading`] serve readers from memory, then from disk.
 //! - [`view`] holds keyed state, [`flusher`] moves it to disk.
 //! - [`space`] prepares and drops segments, and says when there is no more room.
-//! - [`log`] is the event-log seam over it, `stores` the store seam.
+//! - [`log`] is the event-log seam over it, [`stores`] the store seam.
 //!
 //! Invariants: a waiter is told `Ok` only after the `fdatasync` of its group returned; a write or
 //! sync that failed is never tried again, and nothing is written after it; the view's trees never
@@ -29,6 +29,7 @@ mod recovery;
 mod ring;
 mod segments;
 mod space;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -41,6 +42,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_event_log::EventLog;
+use fanfare_store::Stores;
+use fanfare_store::config::CHANGES_KEPT;
 
 use engine::Engine;
 use log::EmbeddedLog;
@@ -91,6 +94,7 @@ impl Default for EmbeddedConfig {
 pub struct Embedded {
     engine: Arc<Engine>,
     log: Arc<EmbeddedLog>,
+    stores: Stores,
 }
 
 /// Why a data directory does not open.
@@ -123,8 +127,15 @@ impl Embedded {
     /// Opens the directory, replays what the view lacks, and starts the engine's threads. Must be
     /// called within a tokio runtime.
     pub async fn open(config: EmbeddedConfig) -> Result<Self, OpenError> {
-        let engine = Engine::open(config, disk::RealDisk, &[], ()).await?;
+        let dir = config.dir.clone();
+        let disk = disk::RealDisk;
+        let engine = Engine::open(config, disk, stores::SPACES, stores::Accepted).await?;
+        let stores = stores::open(&engine, CHANGES_KEPT).map_err(|error| {
+            engine.end(front::State::Stopped);
+            OpenError::io(&dir, error)
+        })?;
         Ok(Self {
+            stores,
             log: Arc::new(EmbeddedLog::new(engine.clone())),
             engine,
         })
@@ -133,6 +144,11 @@ impl Embedded {
     /// The log.
     pub fn log(&self) -> Arc<dyn EventLog> {
         self.log.clone()
+    }
+
+    /// The stores.
+    pub fn stores(&self) -> Stores {
+        self.stores.clone()
     }
 
     /// Resolves with a sentence when the engine stopped by itself, as after a failed sync: nothing

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use lsm_tree::{Cache, DescriptorTable};
 use parking_lot::RwLock;
 
-use crate::changes::{Change, Shape, Space, SpaceSpec, take_bytes};
+use crate::changes::{Change, Shape, Space, SpaceSpec, WrittenMicros, take_bytes};
 use overlay::{Generation, Overlay};
 use tree::{Shared, Tree};
 
@@ -378,9 +378,8 @@ impl SpaceSpec {
         }
     }
 
-    /// Entries vanish some time after the retention: `written_micros` says from a stored key when
-    /// it was written.
-    pub(crate) const fn expiring(mut self, written_micros: fn(&[u8]) -> Option<i64>) -> Self {
+    /// Entries vanish some time after the retention: `written_micros` says when one was written.
+    pub(crate) const fn expiring(mut self, written_micros: WrittenMicros) -> Self {
         self.written_micros = Some(written_micros);
         self
     }

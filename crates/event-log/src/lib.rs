@@ -38,5 +38,5 @@ pub use log::{
     Stream, Tail, Tailed, Visibility,
 };
 pub use progress::{Progress, Tracker, Unsettled};
-pub use record::{DeliveryRecord, Record, RecordError, RedriveRecord};
+pub use record::{DeliveryRecord, Identity, Record, RecordError, RedriveRecord};
 pub use settler::Settler;

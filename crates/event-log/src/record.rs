@@ -10,6 +10,8 @@
 //! know must hold the shard and alarm: a newer writer is about ([`RecordError::UnknownVersion`]).
 //! Bytes whose checksum is wrong are quarantined raw, then settled ([`RecordError::Damaged`]).
 
+mod identity;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use fanfare_domain::{
     AcceptedEvent, BodyHash, Data, DeliveryId, EndpointId, Event, EventId, EventType, Place,
     Position, Source, SubscriptionId, Target, TenantId, Timestamp,
 };
+pub use identity::Identity;
 use prost::Message;
 
 /// Version that this code writes, and the highest it reads.

@@ -81,3 +81,9 @@ impl std::error::Error for StoreError {
         self.source.as_deref().map(|s| s as _)
     }
 }
+
+impl From<StoreErrorKind> for StoreError {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self::new(kind)
+    }
+}

@@ -21,7 +21,7 @@ use lsm_tree::{
 
 use super::Expiry;
 use super::overlay::Generation;
-use crate::changes::{Shape, SpaceSpec, put_bytes};
+use crate::changes::{Shape, SpaceSpec, WrittenMicros, put_bytes};
 
 /// Sequence numbers per log position: the tree uses up a few for itself between two generations.
 const SEQNOS: u64 = 256;
@@ -180,7 +180,7 @@ pub(crate) fn split_chunk_key(key: &Bytes) -> Option<(Bytes, u64)> {
 
 /// Drops entries that were written before the retention.
 struct Expire {
-    written_micros: fn(&[u8]) -> Option<i64>,
+    written_micros: WrittenMicros,
     expiry: Arc<Expiry>,
 }
 
@@ -198,13 +198,13 @@ impl Factory for Expire {
 }
 
 struct ExpireBefore {
-    written_micros: fn(&[u8]) -> Option<i64>,
+    written_micros: WrittenMicros,
     before: i64,
 }
 
 impl CompactionFilter for ExpireBefore {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> lsm_tree::Result<Verdict> {
-        let written = (self.written_micros)(item.key());
+        let written = (self.written_micros)(item.key(), &item.value()?);
         Ok(match written {
             Some(written) if written < self.before => Verdict::Remove,
             _ => Verdict::Keep,

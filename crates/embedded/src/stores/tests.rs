@@ -1,0 +1,100 @@
+//! The conformance suites of the stores over the embedded engine, on a disk that loses what was
+//! not synced.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fanfare_domain::{AcceptedEvent, Place};
+use fanfare_event_log::Stream;
+use fanfare_event_log::record::encode_event;
+use fanfare_store::Stores;
+use fanfare_store::conformance::{Backend, CHANGES_KEPT_IN_TESTS};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tempfile::TempDir;
+
+use super::{Accepted, SPACES};
+use crate::EmbeddedConfig;
+use crate::changes::Batch;
+use crate::disk::faulty::FaultyDisk;
+use crate::engine::Engine;
+use crate::front::State;
+
+/// An engine whose log lies on a faulty disk. The view's files are real: a crash leaves whatever
+/// the engine had made durable there.
+struct Embedded {
+    dir: TempDir,
+    disk: FaultyDisk,
+    engine: Arc<Engine>,
+    stores: Stores,
+    seed: u64,
+}
+
+async fn open(dir: &TempDir, disk: &FaultyDisk) -> (Arc<Engine>, Stores) {
+    let config = EmbeddedConfig {
+        dir: dir.path().to_owned(),
+        segment_bytes: 1 << 20,
+        // Small, so that the suites also read what was flushed.
+        view_buffer_bytes: 64 << 10,
+        ..EmbeddedConfig::default()
+    };
+    let engine = Engine::open(config, disk.clone(), SPACES, Accepted)
+        .await
+        .unwrap();
+    let stores = super::open(&engine, CHANGES_KEPT_IN_TESTS).unwrap();
+    (engine, stores)
+}
+
+#[async_trait]
+impl Backend for Embedded {
+    async fn create() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = FaultyDisk::new(256 << 20);
+        let (engine, stores) = open(&dir, &disk).await;
+        Self {
+            dir,
+            disk,
+            engine,
+            stores,
+            seed: 1,
+        }
+    }
+
+    fn stores(&self) -> Stores {
+        self.stores.clone()
+    }
+
+    async fn accept(&self, events: Vec<AcceptedEvent>) -> Vec<Place> {
+        let mut batch = Batch::default();
+        for event in &events {
+            batch.append(Stream::Events, 0, encode_event(event));
+        }
+        let placed = self.engine.write(batch).await.unwrap();
+        let positions = placed.durable().await.unwrap();
+        let place = |position| Place { span: 0, position };
+        positions.into_iter().map(place).collect()
+    }
+
+    async fn sync(&self) {
+        let mut batch = Batch::default();
+        batch.append(Stream::Deliveries, 0, "sync".into());
+        let placed = self.engine.write(batch).await.unwrap();
+        placed.durable().await.unwrap();
+    }
+
+    async fn crash_and_reopen(mut self) -> Self {
+        self.engine.end(State::Stopped);
+        self.disk.crash(&mut StdRng::seed_from_u64(self.seed));
+        (self.engine, self.stores) = open(&self.dir, &self.disk).await;
+        self.seed += 1;
+        self
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.engine.end(State::Stopped);
+    }
+}
+
+fanfare_store::store_conformance!(Embedded);
