@@ -9,4 +9,5 @@
 mod faults;
 mod foreign;
 mod project;
+mod refusals;
 mod stories;
