@@ -78,7 +78,7 @@ async fn ended(world: &mut World, closing: &Closing) -> Audit {
 /// At most [`IN_FLIGHT_MAX`] POSTs at a time.
 fn bounded(options: Options) -> Options {
     options.env(
-        "FANFARE__DELIVERY__IN_FLIGHT_MAX",
+        "FANFARE__WORKER__IN_FLIGHT",
         &IN_FLIGHT_MAX.to_string(),
     )
 }
