@@ -77,8 +77,5 @@ async fn ended(world: &mut World, closing: &Closing) -> Audit {
 
 /// At most [`IN_FLIGHT_MAX`] POSTs at a time.
 fn bounded(options: Options) -> Options {
-    options.env(
-        "FANFARE__WORKER__IN_FLIGHT",
-        &IN_FLIGHT_MAX.to_string(),
-    )
+    options.env("FANFARE__WORKER__IN_FLIGHT", &IN_FLIGHT_MAX.to_string())
 }
