@@ -25,13 +25,12 @@
 mod plan;
 mod room;
 mod span;
-mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_event_log::{EventLog, Group, LogErrorKind, Reader, Stream, Visibility};
-use fanfare_service::{ByteSize, Clock, HumanDuration};
+use fanfare_service::{Backoff, ByteSize, Clock, HumanDuration};
 use fanfare_store::{Follower, Stores};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
@@ -42,7 +41,6 @@ pub use plan::plan;
 use crate::instruments::Instruments;
 use crate::matching::Matcher;
 use room::Room;
-use waiting::Backoff;
 
 /// The consumers of the events stream that route.
 pub const GROUP: &str = "router";

@@ -6,6 +6,7 @@
 //! a task that ends when it should not ends the process, never silently.
 
 pub mod admin;
+pub mod backoff;
 pub mod clock;
 pub mod configuration;
 pub mod crash;
@@ -16,6 +17,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod units;
 
+pub use backoff::Backoff;
 pub use clock::Clock;
 pub use health::{Condition, Health};
 pub use tasks::Tasks;

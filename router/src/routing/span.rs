@@ -12,13 +12,12 @@ use fanfare_event_log::{
     Entry, Granted, Lease, LogError, LogErrorKind, Outgoing, Phase, ReadLimit, Record, RecordError,
     Records, Settler, Stream,
 };
-use fanfare_service::crash;
+use fanfare_service::{Backoff, crash};
 use fanfare_store::{Claim, Claimed, Route};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Context;
 use super::plan::plan;
-use super::waiting::Backoff;
 
 /// One read. The settler leaves room for what one read can add to a commit's unsettled list.
 const READ: ReadLimit = ReadLimit {

@@ -7,14 +7,14 @@ use std::time::Duration;
 const DELAYS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
 /// Delays between the tries of one action.
-pub(super) struct Backoff {
+pub struct Backoff {
     action: &'static str,
     next: Duration,
 }
 
 impl Backoff {
     /// For trying to `action` ("append deliveries").
-    pub(super) fn new(action: &'static str) -> Self {
+    pub fn new(action: &'static str) -> Self {
         Self {
             action,
             next: DELAYS.0,
@@ -22,7 +22,7 @@ impl Backoff {
     }
 
     /// It worked: the next failure waits shortly again.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         if self.next > DELAYS.0 {
             tracing::info!(action = self.action, "possible again");
         }
@@ -30,7 +30,7 @@ impl Backoff {
     }
 
     /// Says that `error` was met and waits, twice as long each time. Cancel safe.
-    pub(super) async fn wait(&mut self, error: &(dyn std::error::Error + Send + Sync)) {
+    pub async fn wait(&mut self, error: &(dyn std::error::Error + Send + Sync)) {
         let delay = self.next;
         self.next = (delay * 2).min(DELAYS.1);
         let (action, error) = (self.action, chain(error));
