@@ -28,7 +28,8 @@ pub struct Cli {
         global = true,
         value_enum,
         default_value_t,
-        value_name = "FORMAT"
+        value_name = "FORMAT",
+        display_order = 900
     )]
     pub output: Format,
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
+use clap::error::ErrorKind;
 use fanfare_service::configuration::ConfigurationError;
 use serde::Serialize;
 use tonic::Code;
@@ -86,6 +87,13 @@ impl Failure {
     pub fn usage_of_clap(error: &clap::Error, format: Format) -> Self {
         let text = error.to_string();
         let text = text.trim().trim_start_matches("error: ");
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            let what = "say what to do: a command is missing";
+            return match format {
+                Format::Table => Self::usage(format!("{what}\n\n{text}")),
+                Format::Json => Self::usage(what),
+            };
+        }
         match format {
             Format::Table => Self::usage(text),
             Format::Json => Self::usage(text.lines().next().unwrap_or(text)),

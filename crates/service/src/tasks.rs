@@ -9,6 +9,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -61,13 +62,14 @@ impl Tasks {
         Self::default()
     }
 
-    /// Spawns `work` under `name`. Its error says in one sentence what happened.
+    /// Spawns `work` under `name`. Its error says in one sentence what happened. The handle
+    /// resolves when it has ended, however; dropping the handle changes nothing.
     pub fn spawn<E: fmt::Display + Send + 'static>(
         &self,
         name: &'static str,
         on_end: OnEnd,
         work: impl Future<Output = Result<(), E>> + Send + 'static,
-    ) {
+    ) -> JoinHandle<()> {
         let work = tokio::spawn(work);
         let tasks = self.clone();
         self.tracker.spawn(async move {
@@ -78,7 +80,7 @@ impl Tasks {
                 Err(_) => return,
             };
             tasks.ended(name, on_end, what);
-        });
+        })
     }
 
     /// Spawns work that cannot fail.
@@ -87,16 +89,21 @@ impl Tasks {
         name: &'static str,
         on_end: OnEnd,
         work: impl Future<Output = ()> + Send + 'static,
-    ) {
+    ) -> JoinHandle<()> {
         self.spawn(name, on_end, async {
             work.await;
             Ok::<(), std::convert::Infallible>(())
-        });
+        })
     }
 
-    /// Cancelled when the drain begins: tasks that take new work stop taking it.
+    /// Cancelled when the drain begins.
     pub fn draining(&self) -> CancellationToken {
         self.draining.clone()
+    }
+
+    /// Begins the drain: from now on tasks may end.
+    pub fn begin_drain(&self) {
+        self.draining.cancel();
     }
 
     /// Resolves with the first failure of a vital task. Cancel safe.
@@ -109,9 +116,8 @@ impl Tasks {
         }
     }
 
-    /// Begins the drain: from now on tasks may end. Resolves when all have. Cancel safe.
-    pub async fn drain(&self) {
-        self.draining.cancel();
+    /// Resolves when every task has ended; none is spawned after this. Cancel safe.
+    pub async fn ended_all(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
@@ -197,7 +203,8 @@ mod tests {
         tasks.run("reader", OnEnd::Vital, async move {
             draining.cancelled().await;
         });
-        tasks.drain().await;
+        tasks.begin_drain();
+        tasks.ended_all().await;
         assert!(tasks.failure.borrow().is_none());
     }
 

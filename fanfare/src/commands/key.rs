@@ -67,8 +67,8 @@ pub fn run(args: &KeyArgs, format: Format) -> Result<(), Failure> {
         Format::Table => {
             writeln!(out, "{}", new.key)?;
             out.flush()?;
-            format.note("\nThe key is shown only now. Put this into the server's configuration:\n");
-            write!(out, "\n{}", new.stanza)?;
+            eprintln!("\nThe key is shown only now. Put this into the server's configuration:\n");
+            write!(out, "{}", new.stanza)?;
         }
     }
     Ok(())
