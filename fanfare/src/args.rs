@@ -14,6 +14,7 @@ use crate::output::Format;
     version,
     arg_required_else_help = true,
     after_help = "Examples:
+  fanfare serve --dev
   fanfare endpoint create http://localhost:3000/hook --event-type 'order.*'
   fanfare event publish order.paid --data '{\"amount\":1250}' --wait
 
@@ -41,6 +42,8 @@ pub struct Cli {
 /// The nouns, and the few verbs that need none.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Serve: accept events, route them, deliver them
+    Serve(Box<crate::serve::ServeArgs>),
     /// Publish events and see what became of them
     Event(commands::event::EventArgs),
     /// Manage where subscribers are called
@@ -49,6 +52,8 @@ pub enum Command {
     Subscription(commands::subscription::SubscriptionArgs),
     /// See deliveries and their attempts, and redrive dead letters
     Delivery(commands::delivery::DeliveryArgs),
+    /// Receive events on this machine as signed webhooks, leaving nothing behind
+    Listen(commands::listen::ListenArgs),
     /// Show whether the server is well, and what is open
     Status(commands::status::StatusArgs),
     /// Make API keys

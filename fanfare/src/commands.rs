@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod key;
+pub mod listen;
 pub mod migrate;
 pub mod paging;
 pub mod status;
@@ -20,10 +21,12 @@ use crate::failure::Failure;
 pub fn run(cli: Cli) -> Result<(), Failure> {
     let format = cli.output;
     match cli.command {
+        Command::Serve(args) => crate::serve::run(*args),
         Command::Event(args) => client(event::run(args, format)),
         Command::Endpoint(args) => client(endpoint::run(args, format)),
         Command::Subscription(args) => client(subscription::run(args, format)),
         Command::Delivery(args) => client(delivery::run(args, format)),
+        Command::Listen(args) => client(listen::run(args, format)),
         Command::Status(args) => client(status::run(&args, format)),
         Command::Key(args) => key::run(&args, format),
         Command::Config(args) => config::run(&args, format),

@@ -10,7 +10,10 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use fanfare_delivery_worker::WorkerConfig;
+use fanfare_embedded::EmbeddedConfig;
 use fanfare_router::front::access::KeyStanza;
+use fanfare_router::front::{FrontConfig, ManagementConfig};
 use fanfare_router::routing::RoutingConfig;
 use fanfare_service::configuration::{self, ConfigurationError};
 use fanfare_service::egress::EgressConfig;
@@ -30,8 +33,14 @@ pub struct Config {
     pub server: ServerConfig,
     /// The data directory.
     pub storage: StorageConfig,
+    /// What is taken in, and from how many.
+    pub front: FrontConfig,
+    /// Quotas of what a tenant configures.
+    pub management: ManagementConfig,
     /// Routing.
     pub routing: RoutingConfig,
+    /// Delivering.
+    pub worker: WorkerConfig,
     /// What may be called.
     pub egress: EgressConfig,
     /// Who may call us; none: everyone, on loopback only.
@@ -97,6 +106,21 @@ impl Default for StorageConfig {
             free_bytes_min: ByteSize::mib(16),
             group_delay: HumanDuration::from_secs(0),
             segment_bytes: ByteSize::mib(8),
+        }
+    }
+}
+
+impl StorageConfig {
+    /// As the engine takes it.
+    pub fn engine(&self) -> EmbeddedConfig {
+        EmbeddedConfig {
+            dir: self.data_dir.clone(),
+            retention: self.retention.0,
+            max_bytes: self.max_bytes.0,
+            free_bytes_min: self.free_bytes_min.0,
+            group_delay: self.group_delay.0,
+            segment_bytes: self.segment_bytes.0,
+            ..EmbeddedConfig::default()
         }
     }
 }

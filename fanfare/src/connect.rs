@@ -86,6 +86,16 @@ impl Server {
         })
     }
 
+    /// Connects to a server in this very process, which asks for no key.
+    pub async fn local(listen: std::net::SocketAddr) -> Result<Self, Failure> {
+        let args = ConnectionArgs {
+            server: format!("http://{listen}"),
+            api_key_file: None,
+            tenant: None,
+        };
+        Self::connect(&args).await
+    }
+
     /// The service of events.
     pub fn events(&self) -> v1::event_service_client::EventServiceClient<Channelled> {
         v1::event_service_client::EventServiceClient::new(self.channel.clone())
@@ -154,7 +164,7 @@ impl Identity {
 }
 
 /// The last cause: what the operating system said.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(next) = cause.source() {
         cause = next;

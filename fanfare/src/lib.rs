@@ -11,8 +11,10 @@ pub mod args;
 pub mod commands;
 pub mod config;
 pub mod connect;
+pub mod demo;
 pub mod failure;
 pub mod output;
+pub mod serve;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -18,7 +18,10 @@ pub(super) fn check(config: &Config) -> Result<(), String> {
     retention(config)?;
     drain(config)?;
     sizes(config)?;
+    config.front.check().map_err(|e| e.to_string())?;
+    config.management.check()?;
     config.routing.check()?;
+    config.worker.check()?;
     config
         .egress
         .build()
