@@ -56,13 +56,27 @@ pub async fn run(config: &Config, signals: Signals, started: Instant) -> Result<
 
     let running = Running::start(config).await?;
     let server = Server::local(running.addresses().listen).await?;
-    let serving = receiver.serve(&known, journal.clone(), server.clone(), screen.clone(), stop.clone());
+    let serving = receiver.serve(
+        &known,
+        journal.clone(),
+        server.clone(),
+        screen.clone(),
+        stop.clone(),
+    );
     Endpoints::ensure(&dir, known, &server, &serving).await?;
     screen.opening(config, running.addresses().listen, is_new, serving.port());
 
     let publisher = Publisher::new(server.clone(), journal.clone(), screen.clone());
     let listen = running.addresses().listen;
-    let shown = show(open, publisher, server, journal.clone(), screen.clone(), listen, stop.clone());
+    let shown = show(
+        open,
+        publisher,
+        server,
+        journal.clone(),
+        screen.clone(),
+        listen,
+        stop.clone(),
+    );
     let shown = tokio::spawn(shown);
     let ended = running.until_stopped(signals).await;
     stop.cancel();

@@ -98,7 +98,8 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|e| Failure::refused("RUNTIME", format!("cannot start: {e}")))?
         .block_on(async {
             let started = Instant::now();
-            let signals = Signals::catch().map_err(|e| Failure::refused("SIGNALS", e.to_string()))?;
+            let signals =
+                Signals::catch().map_err(|e| Failure::refused("SIGNALS", e.to_string()))?;
             if demo {
                 return demo::run(&config, signals, started).await;
             }
@@ -112,7 +113,9 @@ impl ServeArgs {
     /// The file and the environment under the flags.
     fn effective(self) -> Result<Config, Failure> {
         let mut config = Config::load(self.config.as_deref())?;
-        let dir = self.data_dir.or_else(|| self.demo.then(|| demo::DIR.into()));
+        let dir = self
+            .data_dir
+            .or_else(|| self.demo.then(|| demo::DIR.into()));
         set(&mut config.storage.data_dir, dir);
         set(&mut config.server.listen, self.listen);
         set(&mut config.server.admin_listen, self.admin_listen);

@@ -88,7 +88,10 @@ pub async fn run(args: ListenArgs, format: Format) -> Result<(), Failure> {
     introduce(&secret, args.forward_to.as_ref(), format);
     let session = Session {
         endpoint: EndpointId(rand::random()),
-        tenant: args.connection.tenant.unwrap_or_else(|| "default".to_owned()),
+        tenant: args
+            .connection
+            .tenant
+            .unwrap_or_else(|| "default".to_owned()),
         signer: Signer::new(&secret),
     };
     let forward = Forward {
@@ -132,8 +135,13 @@ struct Forward {
 impl Forward {
     async fn event(self, tailed: v1::TailedEvent) -> ForwardRow {
         let event = tailed.event.unwrap_or_default();
-        let accepted = tailed.accept_time.as_ref().map(crate::output::value::timestamp);
-        let webhook_id = self.session.webhook_id(&event, accepted.unwrap_or_default());
+        let accepted = tailed
+            .accept_time
+            .as_ref()
+            .map(crate::output::value::timestamp);
+        let webhook_id = self
+            .session
+            .webhook_id(&event, accepted.unwrap_or_default());
         let mut row = ForwardRow {
             event_id: event.id.clone(),
             event_type: event.r#type.clone(),
@@ -146,7 +154,9 @@ impl Forward {
             return row;
         };
         let started = Instant::now();
-        let request = self.session.request(target, &row.webhook_id, event, Timestamp::now());
+        let request = self
+            .session
+            .request(target, &row.webhook_id, event, Timestamp::now());
         let answered = match request {
             Ok(request) => tokio::time::timeout(POST_WAIT, self.post(request)).await,
             Err(error) => Ok(Err(error)),
@@ -165,7 +175,9 @@ impl Forward {
         let response = self.client.request(request).await;
         let response = response.map_err(|e| crate::connect::innermost(&e))?;
         let status = response.status().as_u16();
-        let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await;
+        let body = Limited::new(response.into_body(), ANSWER_MAX)
+            .collect()
+            .await;
         body.map_err(|e| format!("{status}, but its body did not come: {e}"))?;
         Ok(status)
     }
@@ -181,10 +193,7 @@ fn introduce(secret: &Secret, target: Option<&Url>, format: Format) {
     format.note("stop with Ctrl-C; nothing is left behind");
 }
 
-fn print(
-    row: Result<ForwardRow, tokio::task::JoinError>,
-    format: Format,
-) -> Result<(), Failure> {
+fn print(row: Result<ForwardRow, tokio::task::JoinError>, format: Format) -> Result<(), Failure> {
     let row = row.map_err(|e| Failure::refused("FORWARD", format!("forwarding failed: {e}")))?;
     Ok(format.next(&row)?)
 }

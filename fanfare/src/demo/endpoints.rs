@@ -83,8 +83,13 @@ impl Role {
         let Ok(event_type) = EventType::try_new(event_type) else {
             return false;
         };
-        let patterns = self.wants.iter().filter_map(|p| TypePattern::try_new(p).ok());
-        patterns.into_iter().any(|pattern| pattern.matches(&event_type))
+        let patterns = self
+            .wants
+            .iter()
+            .filter_map(|p| TypePattern::try_new(p).ok());
+        patterns
+            .into_iter()
+            .any(|pattern| pattern.matches(&event_type))
     }
 }
 
@@ -120,7 +125,11 @@ impl Endpoints {
         known.receiver_port = receiver.port();
         for role in &CAST {
             let url = receiver.url(role.name);
-            let before = known.endpoints.iter().find(|e| e.name == role.name).cloned();
+            let before = known
+                .endpoints
+                .iter()
+                .find(|e| e.name == role.name)
+                .cloned();
             match before {
                 Some(endpoint) => revive(server, &endpoint.id, moved.then_some(url)).await?,
                 None => {
@@ -128,7 +137,9 @@ impl Endpoints {
                     known.endpoints.push(endpoint);
                     receiver.knows(&known.endpoints);
                     let saved = known.save(dir);
-                    saved.map_err(|e| Failure::refused("DEMO", format!("cannot write {} ({e})", dir.display())))?;
+                    saved.map_err(|e| {
+                        Failure::refused("DEMO", format!("cannot write {} ({e})", dir.display()))
+                    })?;
                 }
             }
         }
@@ -143,7 +154,9 @@ async fn create(server: &Server, role: &Role, url: String) -> Result<KnownEndpoi
         url,
         secret: secret.clone(),
         retry_schedule: Some(v1::RetrySchedule {
-            delays: RETRY_DELAYS.map(|d| wire_duration(HumanDuration(d))).to_vec(),
+            delays: RETRY_DELAYS
+                .map(|d| wire_duration(HumanDuration(d)))
+                .to_vec(),
         }),
         ..v1::Endpoint::default()
     };

@@ -101,7 +101,12 @@ impl Journal {
         };
         std::fs::create_dir_all(dir).map_err(cannot)?;
         let mut options = OpenOptions::new();
-        let file = options.create(true).append(true).read(true).open(&path).map_err(cannot)?;
+        let file = options
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(&path)
+            .map_err(cannot)?;
         let mut inner = Inner {
             file: file.try_clone().map_err(cannot)?,
             events: HashMap::new(),
@@ -152,7 +157,10 @@ impl Journal {
         let mut inner = self.inner();
         let id = receipt.delivery.clone();
         inner.write(Line::Received(receipt));
-        inner.deliveries.get(&id).map_or(1, |delivery| delivery.tries)
+        inner
+            .deliveries
+            .get(&id)
+            .map_or(1, |delivery| delivery.tries)
     }
 
     /// How many POSTs of a delivery came before.
@@ -173,13 +181,21 @@ impl Journal {
     /// Every event.
     pub(super) fn events(&self) -> Vec<(String, Event)> {
         let inner = self.inner();
-        inner.events.iter().map(|(id, event)| (id.clone(), event.clone())).collect()
+        inner
+            .events
+            .iter()
+            .map(|(id, event)| (id.clone(), event.clone()))
+            .collect()
     }
 
     /// Every delivery that came.
     pub(super) fn deliveries(&self) -> Vec<(String, Delivery)> {
         let inner = self.inner();
-        inner.deliveries.iter().map(|(id, d)| (id.clone(), d.clone())).collect()
+        inner
+            .deliveries
+            .iter()
+            .map(|(id, d)| (id.clone(), d.clone()))
+            .collect()
     }
 
     /// Forgets what is settled, so that the journal does not grow from run to run.
@@ -218,7 +234,11 @@ impl Inner {
             _ => LastRun::Killed,
         };
         match line {
-            Line::Intent { id, event_type, data } => {
+            Line::Intent {
+                id,
+                event_type,
+                data,
+            } => {
                 let event = Event {
                     event_type,
                     data,
@@ -285,6 +305,10 @@ mod tests {
         drop(journal);
         let journal = Journal::open(dir.path()).unwrap();
         assert_eq!(journal.last_run(), LastRun::Stopped);
-        assert_eq!(journal.tries("dlv_1"), 2, "the line after the cut one is there");
+        assert_eq!(
+            journal.tries("dlv_1"),
+            2,
+            "the line after the cut one is there"
+        );
     }
 }

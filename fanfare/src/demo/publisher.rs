@@ -55,15 +55,22 @@ impl Publisher {
         &self,
         events: &[(&str, String)],
     ) -> Result<Vec<String>, Failure> {
-        let events: Vec<_> =
-            events.iter().map(|(event_type, data)| event(new_id(), event_type, data)).collect();
+        let events: Vec<_> = events
+            .iter()
+            .map(|(event_type, data)| event(new_id(), event_type, data))
+            .collect();
         for event in &events {
             self.journal.intend(event, true);
         }
         let started = Instant::now();
-        let request = v1::PublishBatchRequest { events: events.clone() };
+        let request = v1::PublishBatchRequest {
+            events: events.clone(),
+        };
         let response = self.server.events().publish_batch(request).await;
-        let results = response.map_err(|s| self.server.failed(&s))?.into_inner().results;
+        let results = response
+            .map_err(|s| self.server.failed(&s))?
+            .into_inner()
+            .results;
         let took = started.elapsed();
         let mut ids = Vec::new();
         for (event, result) in events.into_iter().zip(results) {
@@ -77,7 +84,12 @@ impl Publisher {
     }
 
     /// Publishes again, under its id, what the last run had no answer for.
-    pub(super) async fn repeat(&self, id: &str, event_type: &str, data: &str) -> Result<(), Failure> {
+    pub(super) async fn repeat(
+        &self,
+        id: &str,
+        event_type: &str,
+        data: &str,
+    ) -> Result<(), Failure> {
         self.send(event(id.to_owned(), event_type, data)).await
     }
 
@@ -97,7 +109,8 @@ impl Publisher {
                 return Ok(());
             }
         }
-        self.screen.note("an hour is over: the demo publishes no more, and goes on serving");
+        self.screen
+            .note("an hour is over: the demo publishes no more, and goes on serving");
         Ok(())
     }
 

@@ -125,7 +125,9 @@ async fn accept(listener: TcpListener, desk: Arc<Desk>) {
             let mut builder = Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new());
             // A connection that breaks is the sender's to tell.
-            let _ = builder.serve_connection(TokioIo::new(stream), service).await;
+            let _ = builder
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
     }
 }
@@ -172,8 +174,12 @@ impl Desk {
             status,
             tries,
             signature_ok,
-            bytes_identical: published.as_ref().map(|event| event.data.as_bytes() == body),
-            latency: published.as_ref().and_then(|e| e.published.map(|at| at.elapsed())),
+            bytes_identical: published
+                .as_ref()
+                .map(|event| event.data.as_bytes() == body),
+            latency: published
+                .as_ref()
+                .and_then(|e| e.published.map(|at| at.elapsed())),
         };
         if published.is_none_or(|event| event.told) {
             self.tell(post, delivery);
@@ -205,7 +211,10 @@ impl Desk {
         loop {
             let request = v1::GetDeliveryRequest { id: id.clone() };
             let response = self.server.deliveries().get_delivery(request).await;
-            let delivery = response.ok().and_then(|r| r.into_inner().delivery).unwrap_or_default();
+            let delivery = response
+                .ok()
+                .and_then(|r| r.into_inner().delivery)
+                .unwrap_or_default();
             if delivery.state() == v1::DeliveryState::DeadLetter {
                 return "gone: endpoint disabled, kept as a dead letter".to_owned();
             }

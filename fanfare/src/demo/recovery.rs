@@ -70,7 +70,11 @@ pub(super) async fn look_after(
         return Ok(());
     }
     let started = Instant::now();
-    screen.recovering(open.last_run == LastRun::Killed, open.owed.len(), open.unknown.len());
+    screen.recovering(
+        open.last_run == LastRun::Killed,
+        open.owed.len(),
+        open.unknown.len(),
+    );
     for (id, event) in &open.unknown {
         publisher.repeat(id, &event.event_type, &event.data).await?;
     }

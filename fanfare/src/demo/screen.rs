@@ -67,7 +67,12 @@ impl Screen {
             "receiver"
         ));
         for role in &CAST {
-            self.print(&format!("  {:<10} {:<32} wants {}", role.name, role.says, role.wants.join(", ")));
+            self.print(&format!(
+                "  {:<10} {:<32} wants {}",
+                role.name,
+                role.says,
+                role.wants.join(", ")
+            ));
         }
         let delays: Vec<_> = RETRY_DELAYS.iter().map(|d| seconds(*d)).collect();
         self.print(&format!(
@@ -93,7 +98,11 @@ impl Screen {
             503 => (Colour::Yellow, "↻"),
             _ => (Colour::Red, "✗"),
         };
-        let latency = post.latency.filter(|_| post.tries == 1).map(millis).unwrap_or_default();
+        let latency = post
+            .latency
+            .filter(|_| post.tries == 1)
+            .map(millis)
+            .unwrap_or_default();
         let what = match (post.status, fate) {
             (_, Some(fate)) => fate.to_owned(),
             (200, None) => self.verdict(post),
@@ -132,7 +141,10 @@ impl Screen {
     /// What the last run left.
     pub(super) fn recovering(&self, killed: bool, under_way: usize, unknown: usize) {
         let how = if killed { "killed" } else { "stopped" };
-        let mut text = format!("The last run was {how} with {} under way.", deliveries(under_way));
+        let mut text = format!(
+            "The last run was {how} with {} under way.",
+            deliveries(under_way)
+        );
         if unknown > 0 {
             text.push_str(&format!(
                 " {unknown} publish{} had no answer: repeating under the same id.",
@@ -144,10 +156,17 @@ impl Screen {
 
     /// What became of it.
     pub(super) fn recovered(&self, recovered: &Recovered) {
-        let colour = if recovered.lost == 0 { Colour::Green } else { Colour::Red };
+        let colour = if recovered.lost == 0 {
+            Colour::Green
+        } else {
+            Colour::Red
+        };
         let verdict = match (recovered.lost, recovered.under_way) {
             (0, 0) => "Nothing was lost.".to_owned(),
-            (0, n) => format!("All {n} arrived within {}: nothing was lost.", seconds(recovered.took)),
+            (0, n) => format!(
+                "All {n} arrived within {}: nothing was lost.",
+                seconds(recovered.took)
+            ),
             (n, _) => format!("{} LOST.", deliveries(n)),
         };
         let repeated = match recovered.repeated {
@@ -166,7 +185,11 @@ impl Screen {
     /// The count at the end of the story.
     pub(super) fn tally(&self, tally: &Tally) {
         let lost = format!("lost {}", tally.lost);
-        let colour = if tally.lost == 0 { Colour::Green } else { Colour::Red };
+        let colour = if tally.lost == 0 {
+            Colour::Green
+        } else {
+            Colour::Red
+        };
         let open = match tally.open {
             0 => String::new(),
             n => format!("   still under way {n}"),
@@ -190,7 +213,9 @@ impl Screen {
             _ => format!(" --server http://{listen}"),
         };
         self.print("");
-        self.print("  Still running, with a trickle of 5 events a second. Try, in another terminal:");
+        self.print(
+            "  Still running, with a trickle of 5 events a second. Try, in another terminal:",
+        );
         for command in [
             "event publish order.paid --data '{\"amount\":1250}' --wait",
             "listen --event-type 'order.**' --forward-to http://localhost:3000/hook",
@@ -200,7 +225,10 @@ impl Screen {
         }
         let again = again();
         let kill = format!("kill -9 {} && {again}", std::process::id());
-        self.print(&format!("  Now try to lose one:  {}", self.paint(Colour::Bold, &kill)));
+        self.print(&format!(
+            "  Now try to lose one:  {}",
+            self.paint(Colour::Bold, &kill)
+        ));
         self.print("");
     }
 

@@ -31,7 +31,11 @@ pub(super) async fn tell(publisher: &Publisher) -> Result<Vec<String>, Failure> 
             tokio::time::sleep(PACE).await;
         }
         if number % 3 == 0 {
-            ids.push(publisher.publish("order.shipment.created", &shipment(number)).await?);
+            ids.push(
+                publisher
+                    .publish("order.shipment.created", &shipment(number))
+                    .await?,
+            );
             tokio::time::sleep(PACE).await;
         }
     }

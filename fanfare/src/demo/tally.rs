@@ -69,8 +69,11 @@ async fn ask(events: &[String], server: &Server) -> Result<Vec<v1::GetEventRespo
 
 fn count(answers: &[v1::GetEventResponse], journal: &Journal) -> Tally {
     let arrived: HashMap<_, _> = journal.deliveries().into_iter().collect();
-    let ids: HashSet<_> =
-        answers.iter().filter_map(|a| a.event.as_ref()).map(|event| event.id.as_str()).collect();
+    let ids: HashSet<_> = answers
+        .iter()
+        .filter_map(|a| a.event.as_ref())
+        .map(|event| event.id.as_str())
+        .collect();
     let ours = || arrived.values().filter(|d| ids.contains(d.event.as_str()));
     let mut tally = Tally {
         published: answers.len(),

@@ -60,7 +60,10 @@ mod tests {
         };
         let file = AddressesFile::write(dir.path(), &addresses).unwrap();
         let text = std::fs::read_to_string(dir.path().join("addresses.json")).unwrap();
-        assert_eq!(text, r#"{"listen":"127.0.0.1:7400","admin_listen":"127.0.0.1:7401"}"#);
+        assert_eq!(
+            text,
+            r#"{"listen":"127.0.0.1:7400","admin_listen":"127.0.0.1:7401"}"#
+        );
         file.remove();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }

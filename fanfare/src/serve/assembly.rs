@@ -41,7 +41,9 @@ impl Parts {
     ) -> Result<Self, Failure> {
         let egress = Arc::new(egress(config, addresses)?);
         let keys = KeyRing::try_new(&config.keys).map_err(invalid)?;
-        let engine = Embedded::open(config.storage.engine()).await.map_err(open_failed)?;
+        let engine = Embedded::open(config.storage.engine())
+            .await
+            .map_err(open_failed)?;
         let (log, stores) = (engine.log(), engine.stores());
         let clock = Clock::system();
         let (matcher, matching) = Matcher::new();
@@ -54,10 +56,13 @@ impl Parts {
             clock.clone(),
         )
         .map_err(|e| Failure::usage(e.to_string()))?;
-        let observers: Vec<Box<dyn fanfare_store::Observer>> = vec![Box::new(matching), Box::new(lanes)];
+        let observers: Vec<Box<dyn fanfare_store::Observer>> =
+            vec![Box::new(matching), Box::new(lanes)];
         let follower = Follower::start(stores.config.clone(), observers)
             .await
-            .map_err(|e| Failure::refused("STORE", format!("cannot load the configuration: {e}")))?;
+            .map_err(|e| {
+                Failure::refused("STORE", format!("cannot load the configuration: {e}"))
+            })?;
         let meter = metrics.meter("fanfare-router");
         let routing = Routing::new(
             log.clone(),

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use fanfare_embedded::Embedded;
+use fanfare_service::admin;
 use fanfare_service::health::{Bears, Condition, Health};
 use fanfare_service::signals::Signals;
 use fanfare_service::tasks::{Drain, OnEnd, Tasks};
 use fanfare_service::telemetry::Metrics;
-use fanfare_service::admin;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -61,10 +61,12 @@ impl Running {
         tasks.run("configuration", OnEnd::Vital, follow(&parts, rest.clone()));
         let routing = Stage::start(&tasks, "routing", |drain| parts.routing.run(drain));
         let follower = parts.follower;
-        let delivering =
-            Stage::start(&tasks, "delivering", |drain| parts.worker.run(follower, drain));
-        let intake =
-            Stage::start(&tasks, "intake", |drain| parts.front.serve(listeners.front, drain));
+        let delivering = Stage::start(&tasks, "delivering", |drain| {
+            parts.worker.run(follower, drain)
+        });
+        let intake = Stage::start(&tasks, "intake", |drain| {
+            parts.front.serve(listeners.front, drain)
+        });
 
         let addresses_file = AddressesFile::write(dir, &addresses).map_err(|e| {
             let sentence = format!("cannot write addresses.json in {} ({e})", dir.display());
@@ -180,6 +182,8 @@ fn follow(parts: &Parts, rest: CancellationToken) -> impl Future<Output = ()> + 
 fn engine_failed(why: &str) -> Failure {
     Failure::refused(
         "STORAGE_FAILED",
-        format!("storage stopped: {why}; nothing acknowledged is lost: see to the disk, then start it again"),
+        format!(
+            "storage stopped: {why}; nothing acknowledged is lost: see to the disk, then start it again"
+        ),
     )
 }

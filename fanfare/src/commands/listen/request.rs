@@ -65,7 +65,10 @@ impl Session {
         let signature = self.signer.sign(webhook_id, now, &body);
         let mut headers: Vec<(String, String)> = vec![
             (CONTENT_TYPE.to_string(), content_type.to_owned()),
-            (USER_AGENT.to_string(), concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned()),
+            (
+                USER_AGENT.to_string(),
+                concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned(),
+            ),
             (HOST.to_string(), target.authority().to_owned()),
             ("webhook-id".into(), webhook_id.to_owned()),
             ("webhook-timestamp".into(), now.seconds().to_string()),
@@ -82,12 +85,23 @@ impl Session {
             ("ce-dataschema", event.data_schema),
             ("ce-partitionkey", event.ordering_key),
         ];
-        let given = optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let given = optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
         headers.extend(given);
-        headers.extend(event.extensions.into_iter().map(|(name, value)| (format!("ce-{name}"), value)));
+        headers.extend(
+            event
+                .extensions
+                .into_iter()
+                .map(|(name, value)| (format!("ce-{name}"), value)),
+        );
         let mut request = http::Request::post(target.as_str());
         for (name, value) in headers {
-            let value = if name.starts_with("ce-") { percent(&value) } else { value };
+            let value = if name.starts_with("ce-") {
+                percent(&value)
+            } else {
+                value
+            };
             let name = HeaderName::try_from(name).map_err(|e| e.to_string())?;
             let value = HeaderValue::try_from(value).map_err(|e| e.to_string())?;
             request = request.header(name, value);
