@@ -65,7 +65,7 @@ impl Config {
         for write in writes {
             match write {
                 Write::Put(entry) => {
-                    batch.put(CONFIG, entry_key(bucket, &entry.key()), entry.seal())
+                    batch.put(CONFIG, entry_key(bucket, &entry.key()), entry.seal());
                 }
                 Write::Delete(key) => batch.delete(CONFIG, entry_key(bucket, key)),
             }

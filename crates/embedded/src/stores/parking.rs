@@ -103,7 +103,9 @@ impl Parking for Queues {
         for part in rows.chunks(PAGE_MAX) {
             let turn = || {
                 let mut batch = Batch::default();
-                part.iter().for_each(|row| park(&mut batch, row));
+                for row in part {
+                    park(&mut batch, row);
+                }
                 let _turn = self.turn.lock();
                 StoreError::unless_owner(tenure)?;
                 self.journal.submit(batch)?;
@@ -123,20 +125,15 @@ impl Parking for Queues {
     ) -> Result<Vec<Parked>, StoreError> {
         let (front, parks) = self.front(endpoint);
         let from_front = after < front || after.is_none();
+        let at = |key| keys::parked(endpoint, key).to_vec();
         let mut range = KeyRange::prefix(&endpoint.0.to_be_bytes());
-        match (from_front, front, after) {
-            (true, Some(front), _) => {
-                range.from = Bound::Included(keys::parked(endpoint, front).into())
-            }
-            (false, _, Some(after)) => {
-                range.from = Bound::Excluded(keys::parked(endpoint, after).into())
-            }
-            _ => {}
+        if from_front {
+            range.from = front.map_or(range.from, |front| Bound::Included(at(front)));
+        } else if let Some(after) = after {
+            range.from = Bound::Excluded(at(after));
         }
-        let entries =
-            self.journal
-                .engine
-                .scan(PARKED, range.as_bounds(), Direction::Forward, limit);
+        let engine = &self.journal.engine;
+        let entries = engine.scan(PARKED, range.as_bounds(), Direction::Forward, limit);
         let rows = entries.map_err(failed)?.into_iter();
         let rows = rows
             .map(|(_, bytes)| Parked::open(&bytes))

@@ -70,6 +70,17 @@ impl RetryStates {
 }
 
 impl Floor {
+    fn read(&self) -> (Option<DueHint>, u64) {
+        (self.hint, self.puts)
+    }
+
+    /// Moves it to `hint`, unless something was put since `puts` was read.
+    fn raise(&mut self, puts: u64, hint: DueHint) {
+        if self.puts == puts {
+            self.hint = Some(hint);
+        }
+    }
+
     fn lower(&mut self, rows: &[RetryRow]) {
         self.puts += 1;
         let lowest = rows.iter().filter_map(hint).min();
@@ -85,7 +96,9 @@ impl Retries for RetryStates {
         for part in rows.chunks(PAGE_MAX) {
             let turn = || {
                 let mut batch = Batch::default();
-                part.iter().for_each(|row| put(&mut batch, row));
+                for row in part {
+                    put(&mut batch, row);
+                }
                 StoreError::unless_owner(tenure)?;
                 self.journal.submit(batch)?;
                 self.floor.lock().lower(part);
@@ -107,35 +120,31 @@ impl Retries for RetryStates {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<DueHint>, StoreError> {
-        let (floor, puts) = {
-            let floor = self.floor.lock();
-            (floor.hint, floor.puts)
-        };
-        let from_floor = after < floor || floor.is_none() && after.is_none();
-        let mut at = match (from_floor, floor, after) {
-            (true, Some(floor), _) => Bound::Included(floor),
-            (false, _, Some(after)) => Bound::Excluded(after),
-            _ => Bound::Unbounded,
+        let limit = limit.max(1);
+        let (floor, puts) = self.floor.lock().read();
+        let from_floor = after.is_none() || after < floor;
+        let mut at = if from_floor {
+            floor.map_or(Bound::Unbounded, Bound::Included)
+        } else {
+            after.map_or(Bound::Unbounded, Bound::Excluded)
         };
         let mut found = Vec::new();
         let mut lowest = None;
         loop {
-            let hints = self.hints(at, until, limit.max(1))?;
-            let all = hints.len() < limit.max(1);
+            let hints = self.hints(at, until, limit)?;
+            let ended = hints.len() < limit;
             lowest = lowest.or_else(|| hints.first().copied());
             at = hints.last().map_or(at, |last| Bound::Excluded(*last));
             let mine = |hint: &DueHint| keys::covers(shards, hint.delivery.endpoint());
             found.extend(hints.into_iter().filter(mine));
-            if all || found.len() >= limit {
+            if ended || found.len() >= limit {
                 break;
             }
         }
         if from_floor {
-            let mut floor = self.floor.lock();
-            if floor.puts == puts {
-                // Nothing is below what the scan found first, or below where it ended.
-                floor.hint = Some(lowest.unwrap_or_else(|| first_after(until)));
-            }
+            // Nothing is below what the scan found first, or below where it ended.
+            let lowest = lowest.unwrap_or_else(|| first_after(until));
+            self.floor.lock().raise(puts, lowest);
         }
         found.truncate(limit);
         Ok(found)
@@ -145,8 +154,9 @@ impl Retries for RetryStates {
         for part in hints.chunks(PAGE_MAX) {
             let turn = || {
                 let mut batch = Batch::default();
-                part.iter()
-                    .for_each(|hint| batch.delete(DUE, due_key(*hint)));
+                for hint in part {
+                    batch.delete(DUE, due_key(*hint));
+                }
                 StoreError::unless_owner(tenure)?;
                 self.journal.submit(batch)?;
                 Ok(())

@@ -22,7 +22,7 @@ use crate::front::State;
 
 /// An engine whose log lies on a faulty disk. The view's files are real: a crash leaves whatever
 /// the engine had made durable there.
-struct Embedded {
+struct Embedded<const BUFFER: usize> {
     dir: TempDir,
     disk: FaultyDisk,
     engine: Arc<Engine>,
@@ -30,12 +30,11 @@ struct Embedded {
     seed: u64,
 }
 
-async fn open(dir: &TempDir, disk: &FaultyDisk) -> (Arc<Engine>, Stores) {
+async fn open(dir: &TempDir, disk: &FaultyDisk, buffer: usize) -> (Arc<Engine>, Stores) {
     let config = EmbeddedConfig {
         dir: dir.path().to_owned(),
         segment_bytes: 1 << 20,
-        // Small, so that the suites also read what was flushed.
-        view_buffer_bytes: 64 << 10,
+        view_buffer_bytes: buffer,
         ..EmbeddedConfig::default()
     };
     let engine = Engine::open(config, disk.clone(), SPACES, Accepted)
@@ -46,11 +45,11 @@ async fn open(dir: &TempDir, disk: &FaultyDisk) -> (Arc<Engine>, Stores) {
 }
 
 #[async_trait]
-impl Backend for Embedded {
+impl<const BUFFER: usize> Backend for Embedded<BUFFER> {
     async fn create() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let disk = FaultyDisk::new(256 << 20);
-        let (engine, stores) = open(&dir, &disk).await;
+        let (engine, stores) = open(&dir, &disk, BUFFER).await;
         Self {
             dir,
             disk,
@@ -85,16 +84,28 @@ impl Backend for Embedded {
     async fn crash_and_reopen(mut self) -> Self {
         self.engine.end(State::Stopped);
         self.disk.crash(&mut StdRng::seed_from_u64(self.seed));
-        (self.engine, self.stores) = open(&self.dir, &self.disk).await;
+        (self.engine, self.stores) = open(&self.dir, &self.disk, BUFFER).await;
         self.seed += 1;
         self
     }
 }
 
-impl Drop for Embedded {
+impl<const BUFFER: usize> Drop for Embedded<BUFFER> {
     fn drop(&mut self) {
         self.engine.end(State::Stopped);
     }
 }
 
-fanfare_store::store_conformance!(Embedded);
+/// Everything is read from memory.
+mod in_memory {
+    use super::Embedded;
+
+    fanfare_store::store_conformance!(Embedded<{ 16 << 20 }>);
+}
+
+/// What was written moves into the trees all the time: reads see it on its way.
+mod flushing {
+    use super::Embedded;
+
+    fanfare_store::store_conformance!(Embedded<{ 4 << 10 }>);
+}
