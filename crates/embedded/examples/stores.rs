@@ -23,6 +23,10 @@ use fanfare_event_log::record::encode_event;
 use fanfare_event_log::{Outgoing, Stream};
 use fanfare_store::{AttemptRow, Claim, Parked, ParkedKey, RetryRow, RetryState, Route, Stores};
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Events of one append, one claim and one batch of attempts.
 const BATCH: u64 = 100;
 const EVENTS: u64 = 300_000;

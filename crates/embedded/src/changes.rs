@@ -42,6 +42,8 @@ pub(crate) struct SpaceSpec {
     /// from its stored key and value: entries older than the retention vanish when they are next
     /// compacted.
     pub(crate) written_micros: Option<WrittenMicros>,
+    /// Whether a delete may take back a put in memory; see [`SpaceSpec::fleeting`].
+    pub(crate) fleeting: bool,
 }
 
 /// One change of the view. A key is 1..=60,000 bytes and not the single byte 0.

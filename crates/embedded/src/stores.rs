@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!   space        key or group                             value or row
-//!   accepted     tenant id source                         span, hash, accept time, position
-//!   events       tenant id source                         accept time, then the event's head
+//!   accepted     id tenant source                         span, hash, accept time, position
+//!   events       id tenant source                         accept time, then the event's head
 //!   listed     P tenant second                            accept time, place, how many matched
 //!   config       bucket kind tenant id                    an entry
 //!   changes      bucket head                              the writes of one change
@@ -72,7 +72,9 @@ const SHARDS: Space = Space(16);
 
 /// Every space of the stores.
 pub(crate) const SPACES: &[SpaceSpec] = &[
-    SpaceSpec::keyed(ACCEPTED.0, "accepted").expiring(events::accepted_micros),
+    SpaceSpec::keyed(ACCEPTED.0, "accepted")
+        .expiring(events::accepted_micros)
+        .fleeting(),
     SpaceSpec::keyed(EVENTS.0, "events").expiring(events::event_micros),
     SpaceSpec::packed(LISTED.0, "listed").expiring(events::listed_micros),
     SpaceSpec::keyed(CONFIG.0, "config"),
@@ -80,7 +82,7 @@ pub(crate) const SPACES: &[SpaceSpec] = &[
     SpaceSpec::keyed(HEADS.0, "heads"),
     SpaceSpec::keyed(OPEN.0, "open"),
     SpaceSpec::keyed(SETTLED.0, "settled").expiring(keys::published_micros),
-    SpaceSpec::keyed(DUE.0, "due"),
+    SpaceSpec::keyed(DUE.0, "due").fleeting(),
     SpaceSpec::keyed(PARKED.0, "parked"),
     SpaceSpec::keyed(WAITING.0, "waiting"),
     SpaceSpec::keyed(OWED.0, "owed"),

@@ -16,6 +16,7 @@
 //! Why not fjall: it is these same trees with a second journal, of 64 MiB and more, that would
 //! hold everything once again, and that turns a full disk into a database that has to be reopened.
 
+pub(crate) mod key;
 mod merge;
 pub(crate) mod overlay;
 pub(crate) mod tree;
@@ -105,7 +106,7 @@ impl View {
         // started where that tree ends, or its chunks would replace that tree's newest.
         let start = trees.iter().map(Tree::position).fold(position, u64::max);
         Ok(Self {
-            overlay: RwLock::new(Overlay::new(start)),
+            overlay: RwLock::new(Overlay::new(start, spaces)),
             trees,
             expiry,
         })
@@ -365,6 +366,7 @@ impl SpaceSpec {
             name,
             shape: Shape::Keyed,
             written_micros: None,
+            fleeting: false,
         }
     }
 
@@ -375,7 +377,16 @@ impl SpaceSpec {
             name,
             shape: Shape::Packed,
             written_micros: None,
+            fleeting: false,
         }
+    }
+
+    /// A key of this space is put and soon deleted for good. Where both meet in memory neither
+    /// reaches the disk; a key that was put more than once may then come back, which its readers
+    /// must bear.
+    pub(crate) const fn fleeting(mut self) -> Self {
+        self.fleeting = true;
+        self
     }
 
     /// Entries vanish some time after the retention: `written_micros` says when one was written.

@@ -2,7 +2,8 @@
 //!
 //! The lowest place of an identity wins because records are claimed in the order of their places.
 //! What was appended and not claimed yet is known by a put that the engine derives from the record
-//! itself; the claim removes it.
+//! itself; the claim removes it. It may outlive the claim (see `SpaceSpec::fleeting`), so heads are
+//! asked first.
 
 mod list;
 
@@ -48,7 +49,7 @@ impl Derive for Accepted {
         if let Some(identity) = Identity::of(record) {
             out.push(Derived {
                 space: ACCEPTED,
-                key: keys::names(&[identity.tenant, identity.id, identity.source]),
+                key: identity_key(identity.tenant, identity.id, identity.source),
                 value: accepted_value(span, &identity),
                 stamp: Stamp::Value,
             });
@@ -103,7 +104,9 @@ impl<'a> Part<'a> {
     }
 
     fn claim(&mut self, claim: &Claim) -> Result<Claimed, StoreError> {
-        let key = identity_key(&claim.event.tenant, &claim.event);
+        let event = &claim.event.event;
+        let tenant = claim.event.tenant.as_str();
+        let key = identity_key(tenant, event.id.as_str(), event.source.as_str());
         let Some(mut head) = self.head(&key)? else {
             self.first(key, claim);
             return Ok(Claimed::Fresh);
@@ -167,7 +170,7 @@ impl<'a> Part<'a> {
 #[async_trait]
 impl EventRows for Events {
     fn known(&self, key: &EventKey) -> Option<Known> {
-        let names = keys::names(&[key.tenant.as_str(), key.id.as_str(), key.source.as_str()]);
+        let names = identity_key(key.tenant.as_str(), key.id.as_str(), key.source.as_str());
         // "Not known here" is the answer to a view that cannot be read: the claim will tell.
         match head(&self.journal.engine, &names) {
             Ok(Some(head)) => Some(head.known),
@@ -193,7 +196,7 @@ impl EventRows for Events {
     }
 
     async fn get(&self, tenant: &TenantId, id: &EventId) -> Result<Vec<EventRow>, StoreError> {
-        let prefix = keys::names(&[tenant.as_str(), id.as_str()]);
+        let prefix = keys::names(&[id.as_str(), tenant.as_str()]);
         self.journal
             .blocking(move |engine| rows(engine, &prefix))
             .await
@@ -266,9 +269,9 @@ fn owned_body(r: &EventRef, bytes: Option<Bytes>) -> Option<Arc<AcceptedEvent>> 
     (event.key() == r.key).then(|| Arc::new(event))
 }
 
-fn identity_key(tenant: &TenantId, event: &AcceptedEvent) -> Vec<u8> {
-    let event = &event.event;
-    keys::names(&[tenant.as_str(), event.id.as_str(), event.source.as_str()])
+/// The id first: it is what tells keys apart soonest.
+fn identity_key(tenant: &str, id: &str, source: &str) -> Vec<u8> {
+    keys::names(&[id, tenant, source])
 }
 
 fn head(engine: &Engine, key: &[u8]) -> Result<Option<EventHead>, StoreError> {

@@ -94,8 +94,8 @@ impl Tree {
         let mut writer = self.tree.ingestion()?;
         for (key, entry) in map {
             match entry {
-                Some(value) => writer.write(key.clone(), value.clone())?,
-                None => writer.write_tombstone(key.clone())?,
+                Some(value) => writer.write(key.bytes().clone(), value.clone())?,
+                None => writer.write_tombstone(key.bytes().clone())?,
             }
         }
         self.finish(writer, end)
@@ -109,7 +109,7 @@ impl Tree {
         for (group, rows) in map {
             let mut value = Vec::with_capacity(rows.iter().map(|row| row.len() + 2).sum());
             rows.iter().for_each(|row| put_bytes(&mut value, row));
-            writer.write(chunk_key(group, generation.start), value)?;
+            writer.write(chunk_key(group.bytes(), generation.start), value)?;
         }
         self.finish(writer, end)
     }
