@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        assert_eq!(asked("120"), Some(Duration::from_secs(120)));
+        assert_eq!(asked("120"), Some(Duration::from_mins(2)));
         assert_eq!(asked(" 0 "), Some(Duration::ZERO));
         assert_eq!(
             asked("Fri, 31 Dec 1999 23:59:59 GMT"),

@@ -59,13 +59,10 @@ impl Phone {
         let number = delivery.attempts() + 1;
         let (start, clock) = (outfit.clock.now(), Instant::now());
         let call = self.call(outfit, callee, delivery, number, start);
-        let answered = match std::panic::AssertUnwindSafe(call).catch_unwind().await {
-            Ok(answered) => answered,
-            Err(_) => {
-                tracing::error!(delivery = %delivery.id, "an attempt panicked; this is a bug");
-                let message = "the attempt failed inside Fanfare";
-                Err(Outcome::failed(OutcomeKind::Internal, message))
-            }
+        let answered = if let Ok(answered) = std::panic::AssertUnwindSafe(call).catch_unwind().await { answered } else {
+            tracing::error!(delivery = %delivery.id, "an attempt panicked; this is a bug");
+            let message = "the attempt failed inside Fanfare";
+            Err(Outcome::failed(OutcomeKind::Internal, message))
         };
         let (outcome, answer, truncated) = match answered {
             Ok(answer) => (answer.outcome, answer.body, answer.truncated),

@@ -166,11 +166,11 @@ impl Page {
             Verdict::Delivered if delivery.chain().is_none() => {}
             Verdict::Delivered => {
                 self.retries
-                    .push(retry_row(delivery, attempt, RetryState::Delivered(now)))
+                    .push(retry_row(delivery, attempt, RetryState::Delivered(now)));
             }
             Verdict::RetryAt(at) => {
                 self.retries
-                    .push(retry_row(delivery, attempt, RetryState::DueAt(at)))
+                    .push(retry_row(delivery, attempt, RetryState::DueAt(at)));
             }
             Verdict::DeadLetter(reason) => self.give_up(delivery, reason, Some(attempt), now),
             Verdict::DisableEndpoint => {
@@ -206,7 +206,7 @@ impl Page {
         match (attempt, delivery.chain()) {
             (Some(attempt), _) => {
                 self.retries
-                    .push(retry_row(delivery, attempt, RetryState::DeadLetter(now)))
+                    .push(retry_row(delivery, attempt, RetryState::DeadLetter(now)));
             }
             (None, Some(row)) => {
                 self.retries.push(RetryRow {

@@ -115,13 +115,13 @@ mod tests {
             ("in_flight", |c| c.in_flight = 0),
             ("queue_max_bytes", |c| c.queue_max_bytes = ByteSize::kib(1)),
             ("connect_timeout", |c| {
-                c.connect_timeout = HumanDuration::from_secs(31)
+                c.connect_timeout = HumanDuration::from_secs(31);
             }),
             ("commit_interval", |c| {
-                c.commit_interval = HumanDuration::from_secs(2)
+                c.commit_interval = HumanDuration::from_secs(2);
             }),
             ("retry_schedule", |c| {
-                c.retry_schedule = vec![HumanDuration::from_millis(1)]
+                c.retry_schedule = vec![HumanDuration::from_millis(1)];
             }),
         ];
         for (field, spoil) in cases {

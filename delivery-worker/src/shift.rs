@@ -154,7 +154,7 @@ impl Shift {
                 return tracing::info!(?lease, %error, "stopped delivering");
             }
             Stop::Log(error) => {
-                tracing::error!(?lease, %error, "delivering of this span is held; it needs an operator")
+                tracing::error!(?lease, %error, "delivering of this span is held; it needs an operator");
             }
             Stop::Newer(position, error) => tracing::error!(
                 ?lease, position = position.0, %error,
@@ -190,7 +190,7 @@ impl Shift {
                     }
                 }
                 Err(error) if error.kind() == LogErrorKind::Unavailable => {
-                    backoff.wait(&error).await
+                    backoff.wait(&error).await;
                 }
                 Err(error) => return Err(Stop::Log(error)),
             }

@@ -80,7 +80,7 @@ impl Observer for Changes {
                 match write {
                     Write::Put(entry) => match &**entry {
                         Entry::Endpoint(e) if e.state == EndpointState::Disabled => {
-                            drop(ended.insert(e.id))
+                            drop(ended.insert(e.id));
                         }
                         Entry::Endpoint(e) => drop(ended.remove(&e.id)),
                         _ => {}

@@ -217,8 +217,8 @@ mod tests {
         for bad in [
             "", ".", "a.", ".a", "a..b", "a/b", "..", "a\0b", "a b", "ä", &long, &huge,
         ] {
-            assert!(EventType::try_new(bad).is_err(), "{:.20}", bad);
-            assert!(TypePattern::try_new(bad).is_err(), "{:.20}", bad);
+            assert!(EventType::try_new(bad).is_err(), "{bad:.20}");
+            assert!(TypePattern::try_new(bad).is_err(), "{bad:.20}");
         }
         for bad in ["a*", "**.a", "a.**.b", "***"] {
             assert!(TypePattern::try_new(bad).is_err(), "{bad}");

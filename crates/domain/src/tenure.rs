@@ -91,10 +91,10 @@ mod tests {
 
     #[test]
     fn an_ended_tenure_stays_ended() {
-        let tenure = Tenure::lasting(Duration::from_secs(60), 0);
+        let tenure = Tenure::lasting(Duration::from_mins(1), 0);
         assert!(tenure.is_current());
         tenure.end();
-        tenure.extend(Duration::from_secs(60));
+        tenure.extend(Duration::from_mins(1));
         assert!(!tenure.is_current());
     }
 
@@ -104,7 +104,7 @@ mod tests {
         while tenure.is_current() {
             std::hint::spin_loop();
         }
-        tenure.extend(Duration::from_secs(60));
+        tenure.extend(Duration::from_mins(1));
         assert!(tenure.is_current(), "extending is what keeps it");
     }
 

@@ -181,7 +181,7 @@ async fn hostile_events_are_refused_by_field() {
             with(|e| {
                 e.payload = Some(v1::event::Payload::Text(
                     "[".repeat(9_000) + &"]".repeat(9_000),
-                ))
+                ));
             }),
             "DATA_TOO_DEEP",
             "event.data",

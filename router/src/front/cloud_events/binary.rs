@@ -91,15 +91,12 @@ fn percent_decode(mut bytes: &[u8]) -> Vec<u8> {
             (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
             _ => None,
         };
-        match escape {
-            Some((high, low)) => {
-                out.push(high << 4 | low);
-                bytes = &rest[2..];
-            }
-            None => {
-                out.push(*first);
-                bytes = rest;
-            }
+        if let Some((high, low)) = escape {
+            out.push(high << 4 | low);
+            bytes = &rest[2..];
+        } else {
+            out.push(*first);
+            bytes = rest;
         }
     }
     out

@@ -48,7 +48,7 @@ fn malformed(error: &serde_json::Error) -> Refusal {
 /// The members of a JSON object, in their order, none twice.
 struct Envelope<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'a> Envelope<'a> {
+impl Envelope<'_> {
     fn event(self, body: &Bytes) -> Result<v1::Event, Refusal> {
         let mut event = v1::Event::default();
         let (mut data, mut base64) = (None, None);

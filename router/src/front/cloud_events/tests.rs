@@ -62,7 +62,7 @@ fn text_and_binary_data_are_what_their_member_says() {
 fn malformed_envelopes_name_what_is_wrong() {
     let rest = r#""specversion":"1.0","id":"1","source":"/s","type":"a""#;
     for (text, want) in [
-        ("".to_owned(), "body"),
+        (String::new(), "body"),
         ("[]".into(), "body"),
         (format!("{{{rest},\"id\":\"2\"}}"), "body"),
         (

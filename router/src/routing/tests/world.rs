@@ -65,7 +65,7 @@ impl Default for Settings {
         Self {
             spans: 4,
             sync: SyncMode::Automatic,
-            freshness: Duration::from_secs(3600),
+            freshness: Duration::from_hours(1),
             open_deliveries_max: 50_000,
             revoke_deadline: Duration::from_secs(45),
         }
