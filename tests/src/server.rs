@@ -93,9 +93,7 @@ impl Options {
             // Nothing of the developer's own settings.
             .env_remove("FANFARE_SERVER")
             .env_remove("FANFARE_API_KEY")
-            .env_remove("FANFARE_TENANT")
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+            .env_remove("FANFARE_TENANT");
         command
     }
 
@@ -114,15 +112,7 @@ impl Server {
     pub fn spawn(options: &Options) -> Starting {
         // A killed server leaves its addresses behind; they must not be taken for the next one's.
         let _ = std::fs::remove_file(options.addresses_file());
-        let mut child = options
-            .command()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("fanfare starts");
-        let log = Log::default();
-        log.follow(child.stdout.take().expect("piped"));
-        log.follow(child.stderr.take().expect("piped"));
+        let (child, log) = Log::of(&mut options.command());
         Starting { child, log }
     }
 
@@ -256,6 +246,20 @@ impl Exit {
 }
 
 impl Log {
+    /// Starts a command and collects what it writes. It is killed when the child is dropped.
+    pub fn of(command: &mut Command) -> (Child, Self) {
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.kill_on_drop(true).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let log = Self::default();
+        log.follow(child.stdout.take().expect("piped"));
+        log.follow(child.stderr.take().expect("piped"));
+        (child, log)
+    }
+
     /// Everything so far.
     pub fn text(&self) -> String {
         self.0.lock().unwrap().clone()

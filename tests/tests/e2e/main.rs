@@ -9,5 +9,6 @@
 mod faults;
 mod foreign;
 mod project;
+mod readme;
 mod refusals;
 mod stories;
