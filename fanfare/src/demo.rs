@@ -30,7 +30,7 @@ use crate::config::Config;
 use crate::connect::Server;
 use crate::failure::Failure;
 use crate::serve::running::Running;
-use endpoints::{Endpoints, Known};
+use endpoints::Known;
 use journal::Journal;
 use publisher::Publisher;
 use receiver::Receiver;
@@ -63,7 +63,7 @@ pub async fn run(config: &Config, signals: Signals, started: Instant) -> Result<
         screen.clone(),
         stop.clone(),
     );
-    Endpoints::ensure(&dir, known, &server, &serving).await?;
+    endpoints::ensure(&dir, known, &server, &serving).await?;
     screen.opening(config, running.addresses().listen, is_new, serving.port());
 
     let publisher = Publisher::new(server.clone(), journal.clone(), screen.clone());

@@ -25,9 +25,9 @@ use crate::demo;
 use crate::failure::Failure;
 use running::Running;
 
-/// What is logged unless `RUST_LOG` says otherwise: of the demo only what is amiss, since it tells
-/// its own story.
-const LOG_FILTER: &str = "info";
+/// What is logged unless `RUST_LOG` says otherwise: of the view under the engine only what is
+/// amiss, not its chores, and so of the demo, since it tells its own story.
+const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
 const LOG_FILTER_DEMO: &str = "warn";
 
 /// `fanfare serve`
@@ -38,6 +38,7 @@ const LOG_FILTER_DEMO: &str = "warn";
   fanfare serve --demo
 
 SIGTERM and SIGINT drain: what is in flight is finished. A second one exits at once.")]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line
 pub struct ServeArgs {
     /// Settings; 'fanfare config default' prints them all
     #[arg(long, value_name = "FILE")]

@@ -73,10 +73,6 @@ pub(super) struct KnownEndpoint {
     pub(super) secret: String,
 }
 
-/// The endpoints as they are now.
-#[derive(Debug)]
-pub(super) struct Endpoints;
-
 impl Role {
     /// Whether it is owed events of this type.
     pub(super) fn wants(&self, event_type: &str) -> bool {
@@ -113,38 +109,34 @@ impl Known {
     }
 }
 
-impl Endpoints {
-    /// Makes what is missing, points everything at the receiver, and resumes what was disabled.
-    pub(super) async fn ensure(
-        dir: &Path,
-        mut known: Known,
-        server: &Server,
-        receiver: &Serving,
-    ) -> Result<Self, Failure> {
-        let moved = known.receiver_port != receiver.port();
-        known.receiver_port = receiver.port();
-        for role in &CAST {
-            let url = receiver.url(role.name);
-            let before = known
-                .endpoints
-                .iter()
-                .find(|e| e.name == role.name)
-                .cloned();
-            match before {
-                Some(endpoint) => revive(server, &endpoint.id, moved.then_some(url)).await?,
-                None => {
-                    let endpoint = create(server, role, url).await?;
-                    known.endpoints.push(endpoint);
-                    receiver.knows(&known.endpoints);
-                    let saved = known.save(dir);
-                    saved.map_err(|e| {
-                        Failure::refused("DEMO", format!("cannot write {} ({e})", dir.display()))
-                    })?;
-                }
-            }
+/// Makes what is missing, points everything at the receiver, and resumes what was disabled.
+pub(super) async fn ensure(
+    dir: &Path,
+    mut known: Known,
+    server: &Server,
+    receiver: &Serving,
+) -> Result<(), Failure> {
+    let moved = known.receiver_port != receiver.port();
+    known.receiver_port = receiver.port();
+    for role in &CAST {
+        let url = receiver.url(role.name);
+        let before = known
+            .endpoints
+            .iter()
+            .find(|e| e.name == role.name)
+            .cloned();
+        if let Some(endpoint) = before {
+            revive(server, &endpoint.id, moved.then_some(url)).await?;
+        } else {
+            known.endpoints.push(create(server, role, url).await?);
+            receiver.knows(&known.endpoints);
         }
-        Ok(Self)
+        // After each: a kill between two must not make the first one twice.
+        known.save(dir).map_err(|e| {
+            Failure::refused("DEMO", format!("cannot write {} ({e})", dir.display()))
+        })?;
     }
+    Ok(())
 }
 
 async fn create(server: &Server, role: &Role, url: String) -> Result<KnownEndpoint, Failure> {

@@ -23,7 +23,7 @@ enum Line {
     /// About to be published.
     Intent {
         id: String,
-        event_type: String,
+        kind: String,
         data: String,
     },
     /// Acknowledged.
@@ -52,7 +52,8 @@ pub(super) struct Receipt {
 /// An event that this demo published, or meant to.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
-    pub(super) event_type: String,
+    /// Its type.
+    pub(super) kind: String,
     pub(super) data: String,
     pub(super) accepted: bool,
     /// Whether its deliveries are told on the screen.
@@ -138,7 +139,7 @@ impl Journal {
         let mut inner = self.inner();
         inner.write(Line::Intent {
             id: event.id.clone(),
-            event_type: event.r#type.clone(),
+            kind: event.r#type.clone(),
             data,
         });
         if let Some(event) = inner.events.get_mut(&event.id) {
@@ -234,13 +235,9 @@ impl Inner {
             _ => LastRun::Killed,
         };
         match line {
-            Line::Intent {
-                id,
-                event_type,
-                data,
-            } => {
+            Line::Intent { id, kind, data } => {
                 let event = Event {
-                    event_type,
+                    kind,
                     data,
                     accepted: false,
                     told: false,

@@ -18,7 +18,7 @@ use crate::connect::Server;
 use crate::failure::Failure;
 
 /// How long it may take: the retries of the demo last 2 seconds.
-const ARRIVE_WAIT: Duration = Duration::from_secs(60);
+const ARRIVE_WAIT: Duration = Duration::from_mins(1);
 
 /// What was open when this run started.
 #[derive(Debug)]
@@ -35,11 +35,9 @@ pub(super) struct Open {
 /// What became of it.
 #[derive(Debug)]
 pub(super) struct Recovered {
-    pub(super) killed: bool,
     /// Deliveries that were under way, of how many events in all.
     pub(super) under_way: usize,
     pub(super) events: usize,
-    pub(super) unknown: usize,
     pub(super) lost: usize,
     pub(super) repeated: usize,
     pub(super) took: Duration,
@@ -76,7 +74,7 @@ pub(super) async fn look_after(
         open.unknown.len(),
     );
     for (id, event) in &open.unknown {
-        publisher.repeat(id, &event.event_type, &event.data).await?;
+        publisher.repeat(id, &event.kind, &event.data).await?;
     }
     let mut missing_now = missing(&journal.events(), journal);
     while !missing_now.is_empty() && started.elapsed() < ARRIVE_WAIT {
@@ -86,10 +84,8 @@ pub(super) async fn look_after(
     let ids: Vec<_> = journal.events().into_iter().map(|(id, _)| id).collect();
     let tally = tally::of(&ids, server, journal).await?;
     screen.recovered(&Recovered {
-        killed: open.last_run == LastRun::Killed,
         under_way: open.owed.len(),
         events: open.events,
-        unknown: open.unknown.len(),
         lost: missing_now.len() + tally.lost,
         repeated: tally.repeated,
         took: started.elapsed(),
@@ -110,7 +106,7 @@ fn missing(events: &[(String, Event)], journal: &Journal) -> HashSet<(String, St
         .collect();
     let takers = || CAST.iter().filter(|role| role.behaviour != Behaviour::Gone);
     let owed = events.iter().flat_map(|(id, event)| {
-        let wanting = takers().filter(|role| role.wants(&event.event_type));
+        let wanting = takers().filter(|role| role.wants(&event.kind));
         wanting.map(|role| (id.clone(), role.name.to_owned()))
     });
     owed.filter(|pair| !taken.contains(pair)).collect()

@@ -1,7 +1,9 @@
 //! What the demo prints: colours on a terminal, plain lines elsewhere or with NO_COLOR.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write};
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::RETRY_DELAYS;
@@ -12,11 +14,11 @@ use crate::config::Config;
 use crate::output::plain;
 
 /// Prints lines, each whole.
-#[derive(Debug)]
 pub(super) struct Screen {
     /// When the process started: "ready in".
     started: Instant,
     colours: bool,
+    out: Mutex<Box<dyn Write + Send>>,
 }
 
 /// A POST as the receiver saw it.
@@ -49,6 +51,7 @@ impl Screen {
         Self {
             started,
             colours: wanted && std::io::stdout().is_terminal(),
+            out: Mutex::new(Box::new(std::io::stdout())),
         }
     }
 
@@ -88,7 +91,7 @@ impl Screen {
     pub(super) fn published(&self, event_type: &str, id: &str, took: Duration) {
         let tail = &id[id.len().saturating_sub(4)..];
         let line = format!("{event_type:<24} …{tail}   durable in {}", millis(took));
-        self.line(self.paint(Colour::Blue, "●"), &line);
+        self.line(&self.paint(Colour::Blue, "●"), &line);
     }
 
     /// A POST came and was answered. `fate` is what the server made of it.
@@ -105,7 +108,6 @@ impl Screen {
             .unwrap_or_default();
         let what = match (post.status, fate) {
             (_, Some(fate)) => fate.to_owned(),
-            (200, None) => self.verdict(post),
             (503, None) => format!("try {}   again in {}", post.tries, again_in(post.tries)),
             _ => self.verdict(post),
         };
@@ -118,7 +120,7 @@ impl Screen {
             None => format!("   ({})", plain(&post.event_type)),
             Some(_) => String::new(),
         };
-        self.line(self.paint(colour, mark), &format!("{line}{strange}"));
+        self.line(&self.paint(colour, mark), &format!("{line}{strange}"));
     }
 
     fn verdict(&self, post: &Post) -> String {
@@ -126,9 +128,10 @@ impl Screen {
         if post.tries > 1 {
             words.push(format!("try {}, recovered", post.tries));
         }
-        words.push(match post.signature_ok {
-            true => "signature ok".to_owned(),
-            false => self.paint(Colour::Red, "SIGNATURE WRONG"),
+        words.push(if post.signature_ok {
+            "signature ok".to_owned()
+        } else {
+            self.paint(Colour::Red, "SIGNATURE WRONG")
         });
         match post.bytes_identical {
             Some(true) => words.push("bytes identical".to_owned()),
@@ -146,10 +149,11 @@ impl Screen {
             deliveries(under_way)
         );
         if unknown > 0 {
-            text.push_str(&format!(
-                " {unknown} publish{} had no answer: repeating under the same id.",
-                if unknown == 1 { "" } else { "es" }
-            ));
+            let plural = if unknown == 1 { "" } else { "es" };
+            let _ = write!(
+                text,
+                " {unknown} publish{plural} had no answer: repeating under the same id."
+            );
         }
         self.print(&format!("  {text}"));
     }
@@ -242,14 +246,15 @@ impl Screen {
         self.print(&format!("  {text}"));
     }
 
-    fn line(&self, mark: String, text: &str) {
+    fn line(&self, mark: &str, text: &str) {
         let at = format!("{:7.2}", self.started.elapsed().as_secs_f64());
         self.print(&format!("{}  {mark}  {text}", self.paint(Colour::Dim, &at)));
     }
 
     fn print(&self, line: &str) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody may be looking: the demo goes on.
-        let _ = writeln!(std::io::stdout().lock(), "{}", line.trim_end());
+        let _ = writeln!(out, "{}", line.trim_end());
     }
 
     fn paint(&self, colour: Colour, text: &str) -> String {

@@ -40,10 +40,10 @@ impl Parts {
         metrics: &Metrics,
     ) -> Result<Self, Failure> {
         let egress = Arc::new(egress(config, addresses)?);
-        let keys = KeyRing::try_new(&config.keys).map_err(invalid)?;
+        let keys = KeyRing::try_new(&config.keys).map_err(|e| invalid(&e))?;
         let engine = Embedded::open(config.storage.engine())
             .await
-            .map_err(open_failed)?;
+            .map_err(|e| open_failed(&e))?;
         let (log, stores) = (engine.log(), engine.stores());
         let clock = Clock::system();
         let (matcher, matching) = Matcher::new();
@@ -94,15 +94,15 @@ impl Parts {
 
 /// What may be called: never ourselves, whatever is opened.
 fn egress(config: &Config, addresses: &Addresses) -> Result<EgressPolicy, Failure> {
-    let policy = config.egress.build().map_err(invalid)?;
+    let policy = config.egress.build().map_err(|e| invalid(&e))?;
     Ok(policy.deny_listeners([addresses.listen, addresses.admin_listen]))
 }
 
-fn invalid(invalid: Invalid) -> Failure {
+fn invalid(invalid: &Invalid) -> Failure {
     Failure::usage(format!("configuration: {invalid}"))
 }
 
-fn open_failed(error: OpenError) -> Failure {
-    let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
+fn open_failed(error: &OpenError) -> Failure {
+    let cause = std::error::Error::source(error).map(|cause| format!(" ({cause})"));
     Failure::refused("DATA_DIR", format!("{error}{}", cause.unwrap_or_default()))
 }
