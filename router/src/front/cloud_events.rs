@@ -96,7 +96,8 @@ impl CloudEvents {
     async fn read(&self, mode: Mode, body: Incoming) -> Result<Bytes, Refusal> {
         let (reason, max) = match mode {
             Mode::Batch => ("BATCH_TOO_LARGE", self.batch_max_bytes),
-            Mode::Structured => ("EVENT_TOO_LARGE", self.event_max_bytes + ENVELOPE_SLACK),
+            // As base64 or escaped text the data is up to twice as long.
+            Mode::Structured => ("EVENT_TOO_LARGE", 2 * self.event_max_bytes + ENVELOPE_SLACK),
             Mode::Binary => ("EVENT_TOO_LARGE", self.event_max_bytes),
         };
         match Limited::new(body, max).collect().await {

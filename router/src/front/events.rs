@@ -57,7 +57,8 @@ impl EventService for Events {
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Answer<v1::PublishResponse> {
         let caller = caller(&request)?;
         let arrival = self.ingest.check(&caller, request.into_inner().event);
-        Ok(Response::new(accepted(self.ingest.publish(arrival).await?)))
+        let published = self.ingest.publish(arrival).await?;
+        Ok(Response::new(accepted(&published)))
     }
 
     async fn publish_batch(
@@ -72,8 +73,10 @@ impl EventService for Events {
             .map(|event| self.ingest.check(&caller, Some(event)))
             .collect();
         let outcomes = self.ingest.publish_all(arrivals).await;
-        let results = (0..).zip(outcomes).map(|(i, one)| result(i, one)).collect();
-        Ok(Response::new(v1::PublishBatchResponse { results }))
+        let results = (0..).zip(&outcomes).map(|(i, one)| result(i, one));
+        Ok(Response::new(v1::PublishBatchResponse {
+            results: results.collect(),
+        }))
     }
 
     async fn publish_stream(
@@ -290,7 +293,7 @@ fn summary(row: &EventSummary) -> v1::EventSummary {
     }
 }
 
-fn accepted(accepted: Accepted) -> v1::PublishResponse {
+fn accepted(accepted: &Accepted) -> v1::PublishResponse {
     v1::PublishResponse {
         id: accepted.id.as_str().into(),
         source: accepted.source.as_str().into(),
@@ -300,7 +303,7 @@ fn accepted(accepted: Accepted) -> v1::PublishResponse {
 }
 
 /// One result of a batch or stream.
-pub(super) fn result(sequence: u64, outcome: Outcome) -> v1::PublishResult {
+pub(super) fn result(sequence: u64, outcome: &Outcome) -> v1::PublishResult {
     use v1::publish_result::Result;
     v1::PublishResult {
         sequence,

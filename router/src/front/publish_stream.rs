@@ -38,23 +38,23 @@ const UNANSWERED_MAX: usize = 1_024;
 /// Bounds of one batch, and of what a call may leave unanswered.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unanswered {
-    batch_events_max: usize,
-    events_max: usize,
-    bytes_max: usize,
+    batch_events: usize,
+    events: usize,
+    bytes: usize,
 }
 
 impl Unanswered {
     pub(crate) fn of(config: &FrontConfig) -> Self {
         Self {
-            batch_events_max: config.batch_max_events,
-            events_max: config.batch_max_events.max(UNANSWERED_MAX),
-            bytes_max: config.batch_max.as_usize(),
+            batch_events: config.batch_max_events,
+            events: config.batch_max_events.max(UNANSWERED_MAX),
+            bytes: config.batch_max.as_usize(),
         }
     }
 
     /// Refuses a batch of no events, and of too many.
     pub(crate) fn check_batch(self, events: usize) -> Result<(), Refusal> {
-        let most = self.batch_events_max;
+        let most = self.batch_events;
         match events {
             0 => Err(Refusal::field(
                 "REQUEST_INVALID",
@@ -157,7 +157,7 @@ impl Call {
                 // Answers first: they make room for reading.
                 biased;
                 Some(published) = self.under_way.next(), if !self.under_way.is_empty() => {
-                    return Some(self.answer(published));
+                    return Some(Ok(self.answer(published)));
                 }
                 () = self.drain.cancelled(), if may_read => {
                     self.reading = Reading::Over(Err(Refusal::draining().into()));
@@ -170,8 +170,8 @@ impl Call {
     fn may_read(&self) -> bool {
         matches!(self.reading, Reading::Open)
             && self.stash.is_none()
-            && self.events < self.bounds.events_max
-            && self.bytes < self.bounds.bytes_max
+            && self.events < self.bounds.events
+            && self.bytes < self.bounds.bytes
     }
 
     fn end(&mut self) -> Option<Result<v1::PublishStreamResponse, Status>> {
@@ -194,7 +194,7 @@ impl Call {
                 Some(Err(status)) => self.reading = Reading::Over(Err(broken(&status))),
                 None => self.reading = Reading::Over(Ok(())),
             }
-            let more = self.may_read() && batch.len() < self.bounds.batch_events_max;
+            let more = self.may_read() && batch.len() < self.bounds.batch_events;
             next = more.then(|| self.requests.next().now_or_never()).flatten();
         }
         self.publish(batch);
@@ -271,14 +271,14 @@ impl Call {
     }
 
     /// The results of `first` and of everything else that is answered by now.
-    fn answer(&mut self, first: Published) -> Result<v1::PublishStreamResponse, Status> {
+    fn answer(&mut self, first: Published) -> v1::PublishStreamResponse {
         let mut results = Vec::new();
         let mut next = Some(first);
         while let Some(published) = next {
             self.settle(published, &mut results);
             next = self.under_way.next().now_or_never().flatten();
         }
-        Ok(v1::PublishStreamResponse { results })
+        v1::PublishStreamResponse { results }
     }
 
     fn settle(&mut self, published: Published, results: &mut Vec<v1::PublishResult>) {
@@ -287,9 +287,9 @@ impl Call {
             self.events -= 1;
             self.bytes -= size;
             if let Some(key) = ordering_key {
-                self.release(key, outcome.is_err());
+                self.release(key, &outcome);
             }
-            results.push(result(sequence, outcome));
+            results.push(result(sequence, &outcome));
         }
         if self.held.len() > HELD_MAX {
             let what = "events of too many ordering keys were refused; begin another call";
@@ -299,14 +299,14 @@ impl Call {
     }
 
     /// One event of an order is answered.
-    fn release(&mut self, key: String, refused: bool) {
+    fn release(&mut self, key: String, outcome: &Outcome) {
         if let Some(under_way) = self.keys.get_mut(&key) {
             *under_way -= 1;
             if *under_way == 0 {
                 self.keys.remove(&key);
             }
         }
-        if refused {
+        if outcome.is_err() {
             self.held.insert(key);
         }
     }

@@ -163,7 +163,7 @@ impl Tails {
             };
             match tailed {
                 Ok(tailed) => {
-                    if self.followers.lock().hand_out(tailed).is_break() {
+                    if self.followers.lock().hand_out(&tailed).is_break() {
                         return;
                     }
                 }
@@ -184,7 +184,7 @@ impl Tails {
 
 impl Followers {
     /// Gives everyone what they asked for. Breaks when nobody is left.
-    fn hand_out(&mut self, tailed: Tailed) -> std::ops::ControlFlow<()> {
+    fn hand_out(&mut self, tailed: &Tailed) -> std::ops::ControlFlow<()> {
         let events: Vec<AcceptedEvent> = tailed
             .entries
             .iter()

@@ -13,7 +13,7 @@ use fanfare_proto::v1;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{check_required, set_attribute};
+use super::{check_required, missing, set_attribute};
 use crate::front::errors::Refusal;
 
 /// Reads one event. Its data is a slice of `body`.
@@ -52,6 +52,9 @@ impl Envelope<'_> {
     fn event(self, body: &Bytes) -> Result<v1::Event, Refusal> {
         let mut event = v1::Event::default();
         let (mut data, mut base64) = (None, None);
+        if !self.0.iter().any(|(name, _)| name == "specversion") {
+            return Err(missing("specversion"));
+        }
         for (name, raw) in self.0 {
             match &*name {
                 _ if raw.get() == "null" && name != "data" => {}

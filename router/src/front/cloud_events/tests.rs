@@ -70,6 +70,10 @@ fn malformed_envelopes_name_what_is_wrong() {
             "event.type",
         ),
         (
+            r#"{"id":"1","source":"/s","type":"a"}"#.into(),
+            "event.specversion",
+        ),
+        (
             r#"{"specversion":"0.3","id":"1","source":"/s","type":"a"}"#.into(),
             "event.specversion",
         ),
