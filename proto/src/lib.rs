@@ -5,6 +5,9 @@
 //! when it is not what the `.proto` files say, and writes it anew when asked to. Within v1 the
 //! surface only grows: `tests/compatible.rs` compares it with the last release.
 
+#[cfg(feature = "client")]
+pub mod client;
+
 /// Messages, clients and servers of `fanfare.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {

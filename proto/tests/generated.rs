@@ -34,8 +34,11 @@ fn generate(crate_dir: &Path, out: &Path) {
         .iter()
         .map(|name| crate_dir.join(format!("fanfare/v1/{name}.proto")))
         .collect();
-    let mut compiler = protox::Compiler::new([crate_dir]).unwrap();
-    compiler.include_imports(true).open_files(files).unwrap();
+    let mut compiler = protox::Compiler::new([crate_dir]).expect("the crate is there");
+    compiler
+        .include_imports(true)
+        .open_files(files)
+        .expect("the .proto files compile");
     // With comments for the generated docs, without them for reflection.
     let commented = compiler.include_source_info(true).file_descriptor_set();
     let mut plain = commented.clone();
@@ -43,12 +46,13 @@ fn generate(crate_dir: &Path, out: &Path) {
         .file
         .iter_mut()
         .for_each(|f| f.source_code_info = None);
-    std::fs::write(out.join("fanfare.v1.bin"), plain.encode_to_vec()).unwrap();
+    std::fs::write(out.join("fanfare.v1.bin"), plain.encode_to_vec())
+        .expect("the target is writable");
     tonic_prost_build::configure()
         .bytes(".")
         .btree_map(".")
         .extern_path(".google.rpc.Status", "::tonic_types::Status")
         .out_dir(out)
         .compile_fds(commented)
-        .unwrap();
+        .expect("code can be generated");
 }
