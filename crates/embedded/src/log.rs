@@ -355,3 +355,6 @@ fn span(count: u16, index: u16) -> Span {
     let shards = ShardSet::try_new(index, count).unwrap_or(ShardSet::ALL);
     Span { index, shards }
 }
+
+#[cfg(test)]
+mod tests;
