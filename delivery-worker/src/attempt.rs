@@ -59,7 +59,10 @@ impl Phone {
         let number = delivery.attempts() + 1;
         let (start, clock) = (outfit.clock.now(), Instant::now());
         let call = self.call(outfit, callee, delivery, number, start);
-        let answered = if let Ok(answered) = std::panic::AssertUnwindSafe(call).catch_unwind().await { answered } else {
+        let answered = if let Ok(answered) = std::panic::AssertUnwindSafe(call).catch_unwind().await
+        {
+            answered
+        } else {
             tracing::error!(delivery = %delivery.id, "an attempt panicked; this is a bug");
             let message = "the attempt failed inside Fanfare";
             Err(Outcome::failed(OutcomeKind::Internal, message))

@@ -51,7 +51,7 @@ pub(crate) enum End {
 /// What the books are told.
 pub(crate) enum Told {
     /// Something ended.
-    Entered(Entered),
+    Entered(Box<Entered>),
     /// Say so when everything told before is written down.
     Flush(oneshot::Sender<()>),
 }
@@ -83,7 +83,7 @@ pub(crate) async fn keep(shift: Arc<Shift>, mut told: mpsc::Receiver<Told>) {
         let (mut batch, mut flushes) = (Vec::with_capacity(messages.len()), Vec::new());
         for message in messages.drain(..) {
             match message {
-                Told::Entered(entered) => batch.push(entered),
+                Told::Entered(entered) => batch.push(*entered),
                 Told::Flush(done) => flushes.push(done),
             }
         }

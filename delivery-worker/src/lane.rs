@@ -24,7 +24,7 @@ const QUEUE_MAX: usize = 1_000;
 /// The lanes of one span.
 #[derive(Default)]
 pub(crate) struct Lanes {
-    lanes: Mutex<HashMap<EndpointId, Arc<Lane>>>,
+    by_endpoint: Mutex<HashMap<EndpointId, Arc<Lane>>>,
     /// Deliveries and bytes that wait in all lanes.
     waiting: AtomicUsize,
     waiting_bytes: AtomicUsize,
@@ -73,7 +73,7 @@ pub(crate) struct Bounds {
 impl Lanes {
     /// The lane of `endpoint`, made if there is none.
     pub(crate) fn lane(&self, endpoint: EndpointId) -> Arc<Lane> {
-        self.lanes
+        self.by_endpoint
             .lock()
             .entry(endpoint)
             .or_insert_with(|| Arc::new(Lane::new(endpoint)))
@@ -82,7 +82,7 @@ impl Lanes {
 
     /// Every lane.
     pub(crate) fn all(&self) -> Vec<Arc<Lane>> {
-        self.lanes.lock().values().cloned().collect()
+        self.by_endpoint.lock().values().cloned().collect()
     }
 
     /// Offers `delivery` to `lane`, whose endpoint is active as `callee`.

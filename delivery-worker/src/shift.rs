@@ -551,11 +551,11 @@ impl Shift {
         // The books end only with the lease: then nobody may write any more.
         let _ = self
             .told
-            .send(Told::Entered(Entered {
+            .send(Told::Entered(Box::new(Entered {
                 delivery,
                 end,
                 permit,
-            }))
+            })))
             .await;
     }
 

@@ -80,12 +80,18 @@ impl Observer for Changes {
                 match write {
                     Write::Put(entry) => match &**entry {
                         Entry::Endpoint(e) if e.state == EndpointState::Disabled => {
-                            drop(ended.insert(e.id));
+                            {
+                                ended.insert(e.id);
+                            };
                         }
-                        Entry::Endpoint(e) => drop(ended.remove(&e.id)),
+                        Entry::Endpoint(e) => {
+                            ended.remove(&e.id);
+                        }
                         _ => {}
                     },
-                    Write::Delete(EntryKey::Endpoint(_, id)) => drop(ended.insert(*id)),
+                    Write::Delete(EntryKey::Endpoint(_, id)) => {
+                        ended.insert(*id);
+                    }
                     Write::Delete(_) => {}
                 }
             }

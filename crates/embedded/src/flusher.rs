@@ -124,7 +124,7 @@ impl Compactor {
     /// Merges after every flush until there is nothing to merge.
     pub(crate) fn run(self) {
         loop {
-            self.0.compact.wait(Duration::from_secs(60));
+            self.0.compact.wait(Duration::from_mins(1));
             for tree in self.0.view.trees() {
                 for _ in 0..MERGES_MAX {
                     if self.0.front.lock().state != State::Running {

@@ -10,6 +10,7 @@ fn addr(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 443)
 }
 
+#[allow(clippy::needless_pass_by_value)] // reads better where it is called
 fn opened(config: EgressConfig) -> EgressPolicy {
     config.build().unwrap()
 }
