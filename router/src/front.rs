@@ -29,6 +29,8 @@ mod messages;
 mod newest;
 pub(crate) mod paging;
 mod publish_stream;
+#[cfg(test)]
+mod served;
 pub mod subscriptions;
 mod tail;
 #[cfg(test)]

@@ -276,6 +276,3 @@ impl Rows {
         (owner == tenant).then(|| (delivery, event.clone()))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -357,7 +357,7 @@ impl EndpointService for Endpoints {
                 duration_of("overlap", Reason::TimeoutInvalid, given).map_err(Refusal::from)?
             }
         };
-        let secret = fields::secret(&request.secret)?;
+        let secret = fields::secret("secret", &request.secret)?;
         let edit = |endpoint: &mut Endpoint, now| {
             if endpoint.secret != secret {
                 endpoint.rotate_secret(secret.clone(), overlap, now);

@@ -139,3 +139,157 @@ impl Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fanfare_store::conformance::fixtures::{
+        attempt, dead_letter, failed_attempt, parked, retry, second,
+    };
+
+    use super::*;
+
+    /// The rows of one delivery.
+    #[derive(Default)]
+    struct Left {
+        retry: Option<RetryState>,
+        parked: bool,
+        dead: Option<DeadLetter>,
+        last: Option<AttemptRow>,
+    }
+
+    impl Left {
+        fn standing(&self) -> Standing {
+            let retry = self.retry.map(|state| retry(1, 1, state));
+            let parked = self.parked.then(|| parked(1, 1));
+            let (dead, last) = (self.dead.as_ref(), self.last.as_ref());
+            standing(retry.as_ref(), parked.as_ref(), dead, last)
+        }
+    }
+
+    fn delivered() -> AttemptRow {
+        attempt(1, second(0), 1, 1)
+    }
+
+    fn failed(status: u16) -> AttemptRow {
+        failed_attempt(delivered(), Outcome::status(status, None))
+    }
+
+    fn given_up(status: u16) -> AttemptRow {
+        AttemptRow {
+            next_attempt: None,
+            ..failed(status)
+        }
+    }
+
+    fn dead(redriven: Option<i64>) -> DeadLetter {
+        DeadLetter {
+            redriven: redriven.map(second),
+            ..dead_letter(1, 1, second(50))
+        }
+    }
+
+    /// The rows that `words` name.
+    fn left(words: &str) -> Left {
+        let mut left = Left::default();
+        for word in words.split_whitespace() {
+            match word {
+                "due" => left.retry = Some(RetryState::DueAt(second(99))),
+                "ended" => left.retry = Some(RetryState::DeadLetter(second(50))),
+                "done" => left.retry = Some(RetryState::Delivered(second(60))),
+                "parked" => left.parked = true,
+                "dead" => left.dead = Some(dead(None)),
+                "redriven" => left.dead = Some(dead(Some(51))),
+                "ok" => left.last = Some(delivered()),
+                "failed" => left.last = Some(failed(500)),
+                "failed-last" => left.last = Some(given_up(500)),
+                other => panic!("no row is called {other}"),
+            }
+        }
+        left
+    }
+
+    fn check(rows: &str, want: DeliveryState) {
+        let standing = left(rows).standing();
+        assert_eq!(standing.state, want, "{rows}");
+        let is = |state| want == state;
+        let (dead, parked) = (is(DeliveryState::DeadLetter), is(DeliveryState::Parked));
+        assert_eq!(standing.dead_letter_reason.is_some(), dead, "{rows}");
+        assert_eq!(standing.parked_reason.is_some(), parked, "{rows}");
+        let retrying = is(DeliveryState::Retrying);
+        assert_eq!(standing.next_attempt.is_some(), retrying, "{rows}");
+        let settled = dead || is(DeliveryState::Delivered);
+        assert_eq!(standing.settled.is_some(), settled, "{rows}");
+    }
+
+    #[test]
+    fn what_never_failed_is_told_by_the_other_rows() {
+        check("", DeliveryState::Pending);
+        check("ok", DeliveryState::Delivered);
+        check("parked", DeliveryState::Parked);
+        check("dead", DeliveryState::DeadLetter);
+        check("redriven", DeliveryState::Pending);
+        check("redriven parked", DeliveryState::Parked);
+        check("redriven ok", DeliveryState::Delivered);
+        // Its retry row is about to be seen.
+        check("failed", DeliveryState::Retrying);
+        // A test of an endpoint has no other row.
+        check("failed-last", DeliveryState::DeadLetter);
+    }
+
+    #[test]
+    fn the_retry_row_is_the_authority() {
+        check("due failed", DeliveryState::Retrying);
+        check("due failed parked", DeliveryState::Parked);
+        check("done ok", DeliveryState::Delivered);
+        // The history was lost, or a parked row was left behind by a crash.
+        check("done", DeliveryState::Delivered);
+        check("done parked", DeliveryState::Delivered);
+        check("ended dead failed-last", DeliveryState::DeadLetter);
+        // Retention took the letter first.
+        check("ended", DeliveryState::DeadLetter);
+    }
+
+    #[test]
+    fn a_redriven_dead_letter_is_open_until_it_ends_again() {
+        check("ended redriven", DeliveryState::Pending);
+        check("ended redriven parked", DeliveryState::Parked);
+        check("due redriven failed", DeliveryState::Retrying);
+        check("done redriven", DeliveryState::Delivered);
+        check("ended dead", DeliveryState::DeadLetter);
+    }
+
+    #[test]
+    fn attempts_are_the_most_that_any_row_knows_of() {
+        let left = Left {
+            retry: Some(RetryState::DueAt(second(99))),
+            last: Some(failed(500)),
+            ..Left::default()
+        };
+        assert_eq!(left.standing().attempts, 3);
+        assert_eq!(Left::default().standing().attempts, 0);
+    }
+
+    #[test]
+    fn a_first_try_settles_when_its_answer_came() {
+        let left = Left {
+            last: Some(delivered()),
+            ..Left::default()
+        };
+        let took = Duration::from_micros(1234 + 876);
+        assert_eq!(left.standing().settled, Some(second(0).plus(took)));
+    }
+
+    #[test]
+    fn a_test_that_met_gone_says_so() {
+        let left = Left {
+            last: Some(given_up(410)),
+            ..Left::default()
+        };
+        assert_eq!(
+            left.standing().dead_letter_reason,
+            Some(DeadLetterReason::Gone)
+        );
+    }
+}

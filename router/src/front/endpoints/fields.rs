@@ -66,7 +66,7 @@ impl Draft {
         Ok(Self {
             name: check_text("endpoint.name", &message.name)?,
             url: checked_url(&message.url, egress)?,
-            secret: secret(&message.secret)?,
+            secret: secret("endpoint.secret", &message.secret)?,
             headers: check_headers(&message.headers).map_err(|e| within("endpoint", e))?,
             labels: check_labels(&message.labels)?,
             retry_schedule: schedule(message.retry_schedule)?,
@@ -255,11 +255,15 @@ impl RequestId {
 }
 
 /// A given secret, or a new one.
-pub(super) fn secret(given: &str) -> Result<Secret, Refusal> {
-    match given {
-        "" => Ok(Secret::generate(&mut rand::rng())),
-        given => Ok(Secret::parse(given)?),
+pub(super) fn secret(field: &str, given: &str) -> Result<Secret, Refusal> {
+    if given.is_empty() {
+        return Ok(Secret::generate(&mut rand::rng()));
     }
+    let secret = Secret::parse(given).map_err(|invalid| Invalid {
+        field: field.into(),
+        ..invalid
+    });
+    Ok(secret?)
 }
 
 /// Text for people: short, and without control characters.
