@@ -125,7 +125,7 @@ mod tests {
             asked("Fri, 31 Dec 1999 23:59:59 GMT"),
             Some(Duration::from_secs(59))
         );
-        assert_eq!(asked("Fri, 31 Dec 1998 23:59:59 GMT"), Some(Duration::ZERO));
+        assert_eq!(asked("Thu, 31 Dec 1998 23:59:59 GMT"), Some(Duration::ZERO));
         let absurd = asked("999999999999999999999999").unwrap();
         assert!(absurd > Duration::from_secs(1 << 60));
     }
