@@ -6,7 +6,6 @@
 
 // Figures for people: two or three digits of them matter.
 #![allow(clippy::cast_precision_loss)]
-
 #![allow(clippy::unchecked_time_subtraction)]
 
 use std::path::PathBuf;

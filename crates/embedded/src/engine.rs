@@ -557,7 +557,9 @@ impl Engine {
 
     fn look_at_view(&self, position: u64) {
         let (bytes, start) = self.view.active();
-        if bytes > self.config.view_buffer_bytes || position.saturating_sub(start) > self.replay_max() {
+        if bytes > self.config.view_buffer_bytes
+            || position.saturating_sub(start) > self.replay_max()
+        {
             self.flush.raise();
         }
     }
