@@ -13,6 +13,11 @@ secret_file, port = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3000
 webhook = Webhook(Path(secret_file).read_text().strip())
 
 
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\n")  # one write: threads do not mix lines
+    sys.stdout.flush()
+
+
 class Receive(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # keeps connections open
 
@@ -21,10 +26,10 @@ class Receive(BaseHTTPRequestHandler):
         try:
             webhook.verify(body, dict(self.headers))
             # The same id means the same delivery: remember it if handling it twice would hurt.
-            print("verified", self.headers["webhook-id"], self.headers["ce-type"], len(body), flush=True)
+            say("verified", self.headers["webhook-id"], self.headers["ce-type"], len(body))
             self.send_response(204)
         except WebhookVerificationError as error:
-            print("refused", error, flush=True)
+            say("refused", error)
             self.send_response(400)
             self.send_header("content-length", "0")
         self.end_headers()
@@ -34,5 +39,5 @@ class Receive(BaseHTTPRequestHandler):
 
 
 server = ThreadingHTTPServer(("127.0.0.1", port), Receive)
-print("listening on", server.server_port, flush=True)
+say("listening on", server.server_port)
 server.serve_forever()

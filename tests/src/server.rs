@@ -6,13 +6,18 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 use crate::{binary, eventually, http};
+
+/// How long the output of a process that has exited may take to be read.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
 /// How to start `fanfare serve`.
 #[derive(Clone, Debug)]
@@ -47,7 +52,11 @@ pub struct Server {
 
 /// What a process wrote, both streams in one.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<String>>);
+pub struct Log {
+    text: Arc<Mutex<String>>,
+    /// Streams that have not ended.
+    open: Arc<watch::Sender<usize>>,
+}
 
 impl Options {
     /// On a directory, for a laptop (`--dev`), on free ports.
@@ -238,6 +247,7 @@ impl Exit {
             .await
             .unwrap_or_else(|_| panic!("the server does not exit:\n{}", log.text()))
             .expect("a child can be waited for");
+        log.ended().await;
         Self {
             code: status.code(),
             log: log.text(),
@@ -262,19 +272,27 @@ impl Log {
 
     /// Everything so far.
     pub fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+        self.text.lock().unwrap().clone()
+    }
+
+    /// Waits until both streams have ended, unless someone else still holds them.
+    async fn ended(&self) {
+        let mut open = self.open.subscribe();
+        let _ = tokio::time::timeout(LAST_WORDS_MAX, open.wait_for(|open| *open == 0)).await;
     }
 
     /// Appends what comes from `stream`, until it ends.
     fn follow(&self, stream: impl AsyncRead + Send + Unpin + 'static) {
-        let log = self.0.clone();
+        let log = self.clone();
+        log.open.send_modify(|open| *open += 1);
         tokio::spawn(async move {
             let mut lines = BufReader::new(stream).lines();
             while let Ok(Some(line)) = lines.next_line().await {
-                let mut log = log.lock().unwrap();
-                log.push_str(&line);
-                log.push('\n');
+                let mut text = log.text.lock().unwrap();
+                text.push_str(&line);
+                text.push('\n');
             }
+            log.open.send_modify(|open| *open -= 1);
         });
     }
 }

@@ -314,12 +314,15 @@ pub fn is_json(content_type: &str) -> bool {
 const JSON_DEPTH_MAX: usize = 128;
 
 fn check_json(data: &[u8]) -> Result<(), Invalid> {
-    // Skipping a value does not recurse, so hostile depth costs no stack.
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(data) {
+    let refused = |error: &dyn std::fmt::Display| {
         let rule =
             format!("is not valid JSON ({error}); fix it or set data_content_type to what it is");
-        return Err(Invalid::new(Reason::DataNotJson, "event.data", rule));
-    }
+        Invalid::new(Reason::DataNotJson, "event.data", rule)
+    };
+    // The parser does not look into the strings that it skips.
+    let text = std::str::from_utf8(data).map_err(|error| refused(&error))?;
+    // Skipping a value does not recurse, so hostile depth costs no stack.
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| refused(&error))?;
     if json_depth(data) > JSON_DEPTH_MAX {
         let rule = format!("is nested more than {JSON_DEPTH_MAX} levels deep; flatten it");
         return Err(Invalid::new(Reason::DataTooDeep, "event.data", rule));

@@ -56,6 +56,9 @@ fn declared_json_must_be_json_of_bounded_depth() {
     assert_eq!(reason(&event(r#"{"a":[1,2]}"#)), None);
     assert_eq!(reason(&event("{")), Some(Reason::DataNotJson));
     assert_eq!(reason(&event("")), Some(Reason::DataNotJson));
+    let mut latin = event("");
+    latin.data = Data::Bytes(Bytes::from_static(b"\"\xe9\""));
+    assert_eq!(reason(&latin), Some(Reason::DataNotJson));
     let mut deep = event("");
     deep.data = Data::Bytes(format!("{}{}", "[".repeat(1 << 16), "]".repeat(1 << 16)).into());
     assert_eq!(reason(&deep), Some(Reason::DataTooDeep));

@@ -1,7 +1,9 @@
 //! A reader's terminals: a scratch directory with the examples, and commands that go on in others.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
+use std::iter;
 use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -31,6 +33,9 @@ impl Terminal {
             let name = file.file_name().expect("a file has a name");
             fs::copy(&file, examples.join(name)).expect("it can be copied");
         }
+        fs::create_dir(dir.path().join("bin")).expect("a folder");
+        let ours = dir.path().join("bin/fanfare");
+        std::os::unix::fs::symlink(binary::fanfare(), ours).expect("a link");
         let mut replaced: Vec<_> = ["7400", "3000", "3001"]
             .map(|port| (port.to_owned(), free_port().to_string()))
             .into();
@@ -108,7 +113,7 @@ impl Terminal {
         let mut bash = Command::new("bash");
         bash.args(["-euo", "pipefail", "-c", &commands])
             .current_dir(self.dir.path())
-            .env("PATH", path())
+            .env("PATH", self.path())
             .env(
                 "FANFARE_SERVER",
                 format!("http://{}", address(&self.replaced[0].1)),
@@ -120,18 +125,18 @@ impl Terminal {
             );
         bash
     }
-}
 
-/// The binary under test, then pip's Python and grpcurl, then the machine's programs.
-fn path() -> std::ffi::OsString {
-    let folder = |program: PathBuf| program.parent().expect("it lies in a folder").to_owned();
-    let ours = [
-        folder(binary::fanfare()),
-        folder(foreign::python()),
-        folder(foreign::grpcurl()),
-    ];
-    let machine = env::var_os("PATH").unwrap_or_default();
-    env::join_paths(ours.into_iter().chain(env::split_paths(&machine))).expect("a PATH")
+    /// The binary under test, then pip's Python and grpcurl, then the machine's programs.
+    fn path(&self) -> OsString {
+        let folder = |program: PathBuf| program.parent().expect("it lies in a folder").to_owned();
+        let ours = self.dir.path().join("bin");
+        let fetched = [folder(foreign::python()), folder(foreign::grpcurl())];
+        let machine = env::var_os("PATH").unwrap_or_default();
+        let all = iter::once(ours)
+            .chain(fetched)
+            .chain(env::split_paths(&machine));
+        env::join_paths(all).expect("a PATH")
+    }
 }
 
 /// A port that was free a moment ago: the README names ports, so 0 will not do.

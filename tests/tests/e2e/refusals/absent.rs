@@ -81,7 +81,7 @@ async fn a_missing_or_wrong_key_exits_77() {
             .fanfare(&[arguments, &["--api-key-file", &file]].concat())
             .await
     };
-    let list = ["endpoint", "list"];
+    let list = ["endpoint", "list", "--tenant", "acme"];
     with_key(&key, &list).await.ok();
     assert_eq!(world.fanfare(&list).await.code, 77);
     let mut wrong = key.clone();
