@@ -27,10 +27,16 @@ fn build() -> PathBuf {
         .status()
         .expect("cargo runs");
     assert!(status.success(), "the workspace does not build");
+    built("fanfare")
+}
+
+/// A program of the same build as these tests, by its path in the profile's directory.
+pub fn built(path: &str) -> PathBuf {
     // This very program lies in TARGET/debug/deps.
     let here = std::env::current_exe().expect("a program knows its path");
-    here.ancestors()
+    let profile = here
+        .ancestors()
         .nth(2)
-        .expect("deps lies in a profile's directory")
-        .join("fanfare")
+        .expect("deps lies in a profile's directory");
+    profile.join(path)
 }

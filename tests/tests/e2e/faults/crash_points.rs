@@ -3,12 +3,12 @@
 
 use rand::Rng;
 
-use super::{IN_FLIGHT_MAX, Siege};
+use super::{REPEATS_MAX, Siege};
 
 /// Between accepting an event (durable) and writing its row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_the_events_append_before_its_row() {
-    dies_at("router.read").await;
+    dies_at("ingest.appended").await;
 }
 
 /// Between the row and the append of the deliveries.
@@ -42,8 +42,7 @@ async fn dies_at(point: &str) {
             .options()
             .environment
             .insert("FANFARE_CRASH_AT".to_owned(), at.clone());
-        siege.restart().await;
-        let exit = siege.world.exits().await;
+        let exit = siege.dies().await;
         assert_eq!(
             exit.code, None,
             "it dies by a signal at {at}:\n{}",
@@ -54,5 +53,5 @@ async fn dies_at(point: &str) {
         siege.restart().await;
         siege.trial.load().advances(50).await;
     }
-    siege.end().await.assert_clean(deaths * IN_FLIGHT_MAX);
+    siege.end().await.assert_clean(deaths * REPEATS_MAX);
 }

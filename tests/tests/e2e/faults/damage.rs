@@ -10,7 +10,7 @@ use fanfare_tests::sink::Gate;
 use fanfare_tests::{World, eventually};
 use rand::Rng;
 
-use super::{IN_FLIGHT_MAX, Siege, ended};
+use super::{REPEATS_MAX, Siege, ended};
 
 /// A crash of the machine may leave any part of the last, unsynced write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -31,7 +31,7 @@ async fn a_torn_write_after_the_end_is_cut_off() {
         scribble(&file, end.next_multiple_of(8), &torn);
         siege.restart().await;
     }
-    siege.end().await.assert_clean((rounds + 1) * IN_FLIGHT_MAX);
+    siege.end().await.assert_clean((rounds + 1) * REPEATS_MAX);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,7 +59,7 @@ async fn a_truncated_tail_of_what_was_settled_loses_nothing() {
         (0, 0, 0),
         "{audit}"
     );
-    assert!(audit.dup <= 6 * IN_FLIGHT_MAX, "{audit}");
+    assert!(audit.dup <= 6 * REPEATS_MAX, "{audit}");
 }
 
 /// A bit that rots in a record never reaches a subscriber: the record is read from elsewhere or
@@ -118,5 +118,5 @@ async fn a_tail_that_was_only_prepared_may_be_missing() {
     let closing = siege.trial.close().await;
     ended(&mut siege.world, &closing)
         .await
-        .assert_clean(2 * IN_FLIGHT_MAX);
+        .assert_clean(2 * REPEATS_MAX);
 }

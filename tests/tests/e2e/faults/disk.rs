@@ -10,7 +10,7 @@ use fanfare_tests::server::Options;
 use fanfare_tests::{World, eventually};
 use tempfile::TempDir;
 
-use super::{IN_FLIGHT_MAX, Siege, bounded, ended};
+use super::{REPEATS_MAX, Siege, bounded, ended};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_and_recovers() {
@@ -72,7 +72,7 @@ async fn a_failed_sync_stops_the_process_and_loses_nothing() {
         shim.heal();
         siege.restart().await;
     }
-    siege.end().await.assert_clean(4 * IN_FLIGHT_MAX);
+    siege.end().await.assert_clean(4 * REPEATS_MAX);
 }
 
 /// An event that nobody wants.

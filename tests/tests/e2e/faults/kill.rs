@@ -6,7 +6,7 @@ use fanfare_tests::ledger::number;
 use fanfare_tests::server::Server;
 use rand::Rng;
 
-use super::{IN_FLIGHT_MAX, Siege};
+use super::{REPEATS_MAX, Siege};
 
 /// Kills per run of the suite; `make torture` asks for more.
 const KILLS: usize = 50;
@@ -39,7 +39,7 @@ async fn random_kills_under_load() {
         "{killed} kills, {open} POSTs open at them, {} repeated",
         audit.dup
     );
-    audit.assert_clean(killed * IN_FLIGHT_MAX);
+    audit.assert_clean(killed * REPEATS_MAX);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,7 +51,7 @@ async fn a_crash_loop() {
         siege.world.kill().await;
         siege.restart().await;
     }
-    siege.end().await.assert_clean(11 * IN_FLIGHT_MAX);
+    siege.end().await.assert_clean(11 * REPEATS_MAX);
 }
 
 /// Starts it and kills it before it is ready, or just after.

@@ -9,12 +9,19 @@ mod stop;
 
 use fanfare_tests::World;
 use fanfare_tests::ledger::{Audience, Audit, Closing, Dead, Mix, Trial, seed};
-use fanfare_tests::server::Options;
+use fanfare_tests::server::{Exit, Options, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-/// Most POSTs of one server in flight in these tests: what one crash may repeat.
+/// Most POSTs of one server in flight, or answered and not yet committed, in these tests.
 const IN_FLIGHT_MAX: usize = 64;
+
+/// Most deliveries that its router has appended and not yet committed: a crash may append them
+/// again, under the same ids, after they were delivered.
+const OPEN_MAX: usize = 128;
+
+/// What one crash may repeat.
+const REPEATS_MAX: usize = IN_FLIGHT_MAX + OPEN_MAX;
 
 /// A trial around one server process that is about to suffer.
 struct Siege {
@@ -53,6 +60,17 @@ impl Siege {
         self.trial.moved(&self.world.url());
     }
 
+    /// Starts a server that dies by itself under the load, perhaps before it is ready.
+    async fn dies(&mut self) -> Exit {
+        match Server::start(self.world.options()).await {
+            Ok(server) => {
+                self.trial.moved(&server.url());
+                server.exits().await
+            }
+            Err(exit) => exit,
+        }
+    }
+
     /// Ends the load, waits until everything has arrived, stops the server cleanly, and audits.
     async fn end(self) -> Audit {
         let mut world = self.world;
@@ -75,7 +93,12 @@ async fn ended(world: &mut World, closing: &Closing) -> Audit {
     audit
 }
 
-/// At most [`IN_FLIGHT_MAX`] POSTs at a time.
+/// With little in flight, so that the bound on repeats says something.
 fn bounded(options: Options) -> Options {
-    options.env("FANFARE__WORKER__IN_FLIGHT", &IN_FLIGHT_MAX.to_string())
+    options
+        .env("FANFARE__WORKER__IN_FLIGHT", &IN_FLIGHT_MAX.to_string())
+        .env(
+            "FANFARE__ROUTING__OPEN_DELIVERIES_MAX",
+            &OPEN_MAX.to_string(),
+        )
 }

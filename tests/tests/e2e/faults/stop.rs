@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fanfare_tests::ledger::{Audience, Manners, until};
 
-use super::{IN_FLIGHT_MAX, Siege};
+use super::{IN_FLIGHT_MAX, REPEATS_MAX, Siege};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_with_a_full_queue_repeats_nothing() {
@@ -40,5 +40,5 @@ async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
         siege.trial.subscribers().behave(index, Manners::default());
     }
     siege.restart().await;
-    siege.end().await.assert_clean(IN_FLIGHT_MAX);
+    siege.end().await.assert_clean(REPEATS_MAX);
 }

@@ -40,7 +40,7 @@ impl Terminal {
             .map(|port| (port.to_owned(), free_port().to_string()))
             .into();
         // Built with everything else; building it alone would build its dependencies again.
-        let example = binary::fanfare().with_file_name("examples").join("publish");
+        let example = binary::built("examples/publish");
         let run = "cargo run --quiet -p fanfare-proto --features client --example publish --";
         replaced.push((run.to_owned(), example.to_string_lossy().into_owned()));
         Self {
