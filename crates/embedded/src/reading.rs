@@ -106,6 +106,10 @@ pub(crate) fn read_lane(
                 wanted = wanted.max(len);
                 at
             }
+            // No frame fits there, so the writer left it as it was.
+            Step::Short(_) if is_leftover(segments, at) => {
+                next_segment(segments, at).unwrap_or(until)
+            }
             Step::Short(_) | Step::Damaged => skip_damage(segments, quarantine, at, until)?,
         };
         at = step;
@@ -209,6 +213,12 @@ fn step(bytes: &Bytes, position: u64) -> Step {
         }
         None => Step::Short(header.frame_len()),
     }
+}
+
+/// Whether less is left of the segment at `position` than the smallest frame takes.
+fn is_leftover(segments: &Segments, position: u64) -> bool {
+    let segment = segments.find(position);
+    segment.is_some_and(|segment| segment.header.end() - position < HEADER as u64)
 }
 
 /// Where the frame is that `from` lies in or before.
