@@ -101,8 +101,10 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
         // A number too large for 64 bits is a very long time.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let date = jiff::fmt::rfc2822::parse(text).ok()?;
-    let date = Timestamp::from_millis(date.timestamp().as_millisecond());
+    // A wrong weekday does not make the date unclear.
+    let dates = jiff::fmt::rfc2822::DateTimeParser::new().relaxed_weekday(true);
+    let date = dates.parse_timestamp(text).ok()?;
+    let date = Timestamp::from_millis(date.as_millisecond());
     Some(date.since(now))
 }
 

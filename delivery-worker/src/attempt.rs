@@ -1,5 +1,6 @@
 //! One attempt: on the line that is open, or on a new one, within one total deadline.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -59,14 +60,12 @@ impl Phone {
         let number = delivery.attempts() + 1;
         let (start, clock) = (outfit.clock.now(), Instant::now());
         let call = self.call(outfit, callee, delivery, number, start);
-        let answered = if let Ok(answered) = std::panic::AssertUnwindSafe(call).catch_unwind().await
-        {
-            answered
-        } else {
+        let caught = AssertUnwindSafe(call).catch_unwind().await;
+        let answered = caught.unwrap_or_else(|_| {
             tracing::error!(delivery = %delivery.id, "an attempt panicked; this is a bug");
             let message = "the attempt failed inside Fanfare";
             Err(Outcome::failed(OutcomeKind::Internal, message))
-        };
+        });
         let (outcome, answer, truncated) = match answered {
             Ok(answer) => (answer.outcome, answer.body, answer.truncated),
             Err(outcome) => (printable(outcome), Bytes::new(), false),

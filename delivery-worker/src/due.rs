@@ -1,204 +1,304 @@
-//! What is due again: hints that agree with the retry state fire into their endpoint's lane.
+//! Retries that are due soon.
 //!
-//! The scan goes round in bounded pages, so that what cannot fire (its lane is full) never hides
-//! what is due behind it. A hint is forgotten only when its delivery was written down again, so a
-//! crash fires it again and nothing is lost.
+//! [`Upcoming`] keeps the hints of the next minute in order, bounded; the loop ([`fire_all`])
+//! refills it from the store and fires what is due: a hint fires only if the retry state still
+//! names the same moment, and is forgotten only once a later state is written.
+//!
+//! The *cursor* is the moment before which every hint has fired and was forgotten. It is saved now
+//! and then, so that a new owner starts there and not at the beginning of time; no hint is ever
+//! written behind the last one saved.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_domain::{
-    AcceptedEvent, BodyHash, Data, DeadLetterReason, EndpointId, Event, EventRef, EventType,
-    Target, Timestamp,
-};
+use fanfare_domain::{DeliveryId, Timestamp};
+use fanfare_service::Backoff;
 use fanfare_store::{DueHint, RetryRow, RetryState, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::books::{End, persist};
-use crate::letter::{Delivery, Letter, Origin};
+use crate::letter::Origin;
+use crate::owed::{self, Owed};
 use crate::shift::Shift;
-use crate::standing::Standing;
 
-/// Between two looks at what is due.
-const INTERVAL: Duration = Duration::from_millis(50);
-/// Most hints looked at at once, and fired at most per look.
-const PAGE: usize = 256;
-/// Most retries in memory: in lanes or under way.
-const FIRING_MAX: usize = 5_000;
+/// How far ahead hints are loaded.
+const AHEAD: Duration = Duration::from_mins(1);
+/// Most hints in memory that have not fired.
+const SOON_MAX: usize = 4096;
+/// Hints loaded at once, and fired at once.
+const LOAD_MAX: usize = 1000;
+const FIRE_MAX: usize = 128;
+/// Longest sleep: the clock may jump.
+const NAP: Duration = Duration::from_millis(250);
+/// Between two looks at hints whose delivery is in hand.
+const BUSY_NAP: Duration = Duration::from_millis(50);
 
-/// Fires what is due for as long as it is polled.
-pub(crate) async fn scan(shift: Arc<Shift>) {
-    let mut after = None;
-    loop {
-        match look(&shift, after).await {
-            Ok(Some(last)) => after = Some(last),
-            Ok(None) => {
-                after = None;
-                tokio::time::sleep(INTERVAL).await;
+/// The hints of the next minute; see the module.
+pub(crate) struct Upcoming {
+    soon: Mutex<Soon>,
+    sooner: Notify,
+}
+
+struct Soon {
+    /// Known and not fired.
+    waiting: BTreeSet<DueHint>,
+    /// Fired and not forgotten.
+    fired: BTreeSet<DueHint>,
+    /// About to be written.
+    expected: BTreeSet<DueHint>,
+    /// Every hint in the store up to this one is in `waiting` or `fired`.
+    horizon: DueHint,
+    /// A load up to here is under way.
+    loading: Option<Timestamp>,
+    /// The last cursor that was saved.
+    saved: Timestamp,
+}
+
+impl Upcoming {
+    /// Nothing is known; everything before `cursor` is done.
+    pub(crate) fn new(cursor: Timestamp) -> Self {
+        Self {
+            soon: Mutex::new(Soon {
+                waiting: BTreeSet::new(),
+                fired: BTreeSet::new(),
+                expected: BTreeSet::new(),
+                horizon: first_at(cursor),
+                loading: None,
+                saved: cursor,
+            }),
+            sooner: Notify::new(),
+        }
+    }
+
+    /// `due`, or the earliest moment that may still be written.
+    pub(crate) fn not_behind(&self, due: Timestamp) -> Timestamp {
+        due.max(self.soon.lock().saved)
+    }
+
+    /// These are about to be written: the cursor does not pass them.
+    pub(crate) fn expect(&self, hints: &[DueHint]) {
+        self.soon.lock().expected.extend(hints);
+    }
+
+    /// These are written.
+    pub(crate) fn written(&self, hints: &[DueHint]) {
+        let mut soon = self.soon.lock();
+        for hint in hints {
+            soon.expected.remove(hint);
+            let known_until = soon.loading.unwrap_or_default().max(soon.horizon.due);
+            if hint.due <= known_until {
+                soon.waiting.insert(*hint);
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot look for what is due; trying again");
-                tokio::time::sleep(INTERVAL * 20).await;
+        }
+        soon.trim();
+        drop(soon);
+        self.sooner.notify_one();
+    }
+
+    /// These fired and are no more.
+    pub(crate) fn forgotten(&self, hints: &[DueHint]) {
+        let mut soon = self.soon.lock();
+        for hint in hints {
+            soon.fired.remove(hint);
+        }
+    }
+
+    /// The cursor to save now.
+    pub(crate) fn cursor(&self) -> Timestamp {
+        let mut soon = self.soon.lock();
+        let firsts = [&soon.waiting, &soon.fired, &soon.expected];
+        let first = firsts.into_iter().filter_map(|hints| hints.first());
+        let cursor = first.fold(soon.horizon.due, |cursor, hint| cursor.min(hint.due));
+        soon.saved = soon.saved.max(cursor);
+        soon.saved
+    }
+
+    /// Where to load from, when it is time to.
+    fn start_load(&self, now: Timestamp) -> Option<(DueHint, Timestamp)> {
+        let mut soon = self.soon.lock();
+        let until = now.plus(AHEAD);
+        let is_time = soon.horizon.due < now.plus(AHEAD / 2) && soon.waiting.len() < SOON_MAX / 2;
+        if !is_time {
+            return None;
+        }
+        soon.loading = Some(until);
+        Some((soon.horizon, until))
+    }
+
+    fn loaded(&self, hints: &[DueHint], until: Timestamp) {
+        let mut soon = self.soon.lock();
+        soon.loading = None;
+        soon.horizon = match hints.last() {
+            Some(last) if hints.len() >= LOAD_MAX => *last,
+            _ => last_at(until),
+        };
+        let fired = std::mem::take(&mut soon.fired);
+        soon.waiting
+            .extend(hints.iter().filter(|hint| !fired.contains(hint)));
+        soon.fired = fired;
+        soon.trim();
+    }
+
+    fn load_failed(&self) {
+        self.soon.lock().loading = None;
+    }
+
+    /// Takes what is due at `now`.
+    fn due(&self, now: Timestamp) -> Vec<DueHint> {
+        let mut soon = self.soon.lock();
+        let mut due = Vec::new();
+        while due.len() < FIRE_MAX
+            && let Some(hint) = soon.waiting.first().copied()
+            && hint.due <= now
+        {
+            soon.waiting.remove(&hint);
+            soon.fired.insert(hint);
+            due.push(hint);
+        }
+        due
+    }
+
+    /// Gives back what could not fire yet.
+    fn put_back(&self, hints: &[DueHint]) {
+        let mut soon = self.soon.lock();
+        for hint in hints {
+            soon.fired.remove(hint);
+            soon.waiting.insert(*hint);
+        }
+    }
+
+    /// Waits until something may be due. Cancel safe.
+    async fn wait(&self, now: Timestamp) {
+        let next = self.soon.lock().waiting.first().map(|hint| hint.due);
+        let nap = next.map_or(NAP, |due| due.since(now).min(NAP));
+        tokio::select! {
+            () = tokio::time::sleep(nap) => {}
+            () = self.sooner.notified() => {}
+        }
+    }
+}
+
+impl Soon {
+    /// Forgets the latest beyond the bound: they are loaded again when their time comes nearer.
+    fn trim(&mut self) {
+        while self.waiting.len() > SOON_MAX {
+            self.waiting.pop_last();
+            if let Some(last) = self.waiting.last() {
+                self.horizon = self.horizon.min(*last);
             }
         }
     }
 }
 
-/// Looks at one page; the last hint of a full page, `None` at the end.
-async fn look(shift: &Arc<Shift>, after: Option<DueHint>) -> Result<Option<DueHint>, StoreError> {
-    if shift.firing.lock().len() >= FIRING_MAX {
-        return Ok(None);
+fn first_at(due: Timestamp) -> DueHint {
+    DueHint {
+        due,
+        delivery: DeliveryId::from_bytes([0; 24]),
     }
-    let (stores, now) = (&shift.context.stores, shift.context.outfit.clock.now());
-    let hints = stores
-        .retries
-        .due(shift.lease.span.shards, after, now, PAGE)
-        .await?;
-    let last = (hints.len() == PAGE)
-        .then(|| hints.last().copied())
-        .flatten();
-    let fresh: Vec<DueHint> = {
-        let firing = shift.firing.lock();
-        // What has no room now is found again on the next round.
-        let can_fire = |hint: &DueHint| {
-            !firing.contains(&hint.delivery)
-                && shift.lanes.lane(hint.delivery.endpoint()).has_room()
-        };
-        hints.into_iter().filter(can_fire).collect()
+}
+
+fn last_at(due: Timestamp) -> DueHint {
+    DueHint {
+        due,
+        delivery: DeliveryId::from_bytes([0xff; 24]),
+    }
+}
+
+/// Fires what is due for as long as it is polled.
+pub(crate) async fn fire_all(shift: &Arc<Shift>) {
+    let upcoming = &shift.desk.upcoming;
+    let clock = &shift.crew.outfit.clock;
+    let mut backoff = Backoff::new("find what is due");
+    loop {
+        if let Err(error) = load(shift).await {
+            backoff.wait(&error).await;
+            continue;
+        }
+        backoff.reset();
+        let due = upcoming.due(clock.now());
+        if due.is_empty() {
+            upcoming.wait(clock.now()).await;
+            continue;
+        }
+        // Few hints in memory: their deliveries end before more are taken in hand.
+        shift.desk.room().await;
+        let busy = fire(shift, due).await;
+        if !busy.is_empty() {
+            upcoming.put_back(&busy);
+            tokio::time::sleep(BUSY_NAP).await;
+        }
+    }
+}
+
+async fn load(shift: &Shift) -> Result<(), StoreError> {
+    let upcoming = &shift.desk.upcoming;
+    let Some((after, until)) = upcoming.start_load(shift.crew.outfit.clock.now()) else {
+        return Ok(());
     };
-    if fresh.is_empty() {
-        return Ok(last);
+    let shards = shift.desk.shards;
+    let loading = shift
+        .stores
+        .retries
+        .due(shards, Some(after), until, LOAD_MAX);
+    match loading.await {
+        Ok(hints) => {
+            upcoming.loaded(&hints, until);
+            Ok(())
+        }
+        Err(error) => {
+            upcoming.load_failed();
+            Err(error)
+        }
     }
-    let ids: Vec<_> = fresh.iter().map(|hint| hint.delivery).collect();
-    let rows = stores.retries.get(&ids).await?;
-    let mut agreed: Vec<(DueHint, RetryRow)> = Vec::new();
-    let mut stale = Vec::new();
-    for (hint, row) in fresh.into_iter().zip(rows) {
+}
+
+/// Fires hints that agree with the retry state and forgets the others; answers those whose
+/// delivery is in hand already.
+async fn fire(shift: &Arc<Shift>, hints: Vec<DueHint>) -> Vec<DueHint> {
+    let (hints, busy): (Vec<_>, Vec<_>) = hints
+        .into_iter()
+        .partition(|hint| shift.desk.take_in_hand(hint.delivery));
+    let ids: Vec<DeliveryId> = hints.iter().map(|hint| hint.delivery).collect();
+    let rows = owed::retry_states(shift, &ids).await;
+    let (mut owed, mut stale) = (Vec::new(), Vec::new());
+    for (hint, row) in hints.into_iter().zip(rows) {
         match row {
-            Some(row) if row.state == RetryState::DueAt(hint.due) => agreed.push((hint, row)),
+            Some(row) if agree(hint, &row) => owed.push(Owed::retry(hint, row)),
             _ => stale.push(hint),
         }
     }
     if !stale.is_empty() {
-        let _ = persist(shift, "forget stale hints", || {
-            stores.retries.forget(&shift.lease.tenure, stale.clone())
-        })
-        .await;
+        forget(shift, stale).await;
     }
-    fire(shift, agreed).await?;
-    Ok(last)
+    owed::bring(shift, owed).await;
+    busy
 }
 
-async fn fire(shift: &Arc<Shift>, agreed: Vec<(DueHint, RetryRow)>) -> Result<(), StoreError> {
-    let refs: Vec<EventRef> = agreed.iter().map(|(_, row)| row.event.clone()).collect();
-    let bodies = shift.context.stores.events.bodies(&refs).await?;
-    let mut parking = Vec::new();
-    for ((hint, row), body) in agreed.into_iter().zip(bodies) {
-        if !shift.firing.lock().insert(row.delivery) {
-            continue;
-        }
-        let gone = body.is_none();
-        let event = body.unwrap_or_else(|| Arc::new(lost_event(&row.event)));
-        let delivery = Delivery {
+fn agree(hint: DueHint, row: &RetryRow) -> bool {
+    row.state == RetryState::DueAt(hint.due)
+}
+
+async fn forget(shift: &Shift, hints: Vec<DueHint>) {
+    let ids: Vec<DeliveryId> = hints.iter().map(|hint| hint.delivery).collect();
+    let retries = &shift.stores.retries;
+    let forgetting = || retries.forget(&shift.lease.tenure, hints.clone());
+    // A lost lease leaves them to the next owner.
+    if shift.write("forget stale hints", forgetting).await.is_ok() {
+        shift.desk.upcoming.forgotten(&hints);
+    }
+    shift.desk.let_go(&ids);
+}
+
+impl Owed {
+    /// What a hint and its state say is due.
+    pub(crate) fn retry(hint: DueHint, row: RetryRow) -> Self {
+        Self {
             id: row.delivery,
-            target: Target {
-                endpoint: row.delivery.endpoint(),
-                subscription: row.subscription,
-            },
-            letter: Arc::new(Letter::new(event, row.event.place, row.generation)),
+            subscription: row.subscription,
+            event: row.event.clone(),
+            generation: row.generation,
             origin: Origin::Retry(hint, Box::new(row)),
-        };
-        if gone {
-            shift
-                .enter(delivery, End::Dead(DeadLetterReason::Expired), None)
-                .await;
-        } else {
-            parking.extend(shift.offer(delivery).await);
         }
-    }
-    if !parking.is_empty() {
-        shift.park(parking).await;
-    }
-    Ok(())
-}
-
-/// Ends the open retries of an endpoint that was disabled or deleted.
-pub(crate) async fn end_open(shift: &Arc<Shift>, endpoint: EndpointId) {
-    if !shift
-        .lease
-        .span
-        .shards
-        .contains(fanfare_domain::Shard::of_endpoint(endpoint))
-    {
-        return;
-    }
-    let catalog = shift.context.follower.catalog();
-    let Standing::Ended(reason) = Standing::of_endpoint(catalog.endpoint(endpoint)) else {
-        return;
-    };
-    let mut after = None;
-    loop {
-        let page = shift
-            .context
-            .stores
-            .retries
-            .open(endpoint, after.as_ref(), PAGE)
-            .await;
-        let Ok(page) = page else { return };
-        let refs: Vec<EventRef> = page.rows.iter().map(|row| row.event.clone()).collect();
-        let Ok(bodies) = shift.context.stores.events.bodies(&refs).await else {
-            return;
-        };
-        for (row, body) in page.rows.into_iter().zip(bodies) {
-            let RetryState::DueAt(due) = row.state else {
-                continue;
-            };
-            if !shift.firing.lock().insert(row.delivery) {
-                continue;
-            }
-            let event = body.unwrap_or_else(|| Arc::new(lost_event(&row.event)));
-            let letter = Letter::new(event, row.event.place, row.generation);
-            let delivery = Delivery {
-                id: row.delivery,
-                target: Target {
-                    endpoint,
-                    subscription: row.subscription,
-                },
-                letter: Arc::new(letter),
-                origin: Origin::Retry(
-                    DueHint {
-                        due,
-                        delivery: row.delivery,
-                    },
-                    Box::new(row),
-                ),
-            };
-            shift.enter(delivery, End::Dead(reason), None).await;
-        }
-        after = page.next;
-        if after.is_none() {
-            return;
-        }
-    }
-}
-
-/// What is left of an event whose body is not at hand: enough to name it in a dead letter.
-pub(crate) fn lost_event(reference: &EventRef) -> AcceptedEvent {
-    let key = &reference.key;
-    AcceptedEvent {
-        tenant: key.tenant.clone(),
-        event: Event {
-            id: key.id.clone(),
-            source: key.source.clone(),
-            event_type: EventType::try_new("unknown").expect("a valid type"),
-            subject: None,
-            time: None,
-            data_content_type: String::new(),
-            data_schema: None,
-            data: Data::None,
-            ordering_key: None,
-            extensions: std::collections::BTreeMap::new(),
-        },
-        accept_time: Timestamp::default(),
-        body_hash: BodyHash([0; 16]),
     }
 }

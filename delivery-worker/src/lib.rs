@@ -1,27 +1,53 @@
-//! The delivery worker: takes what is owed from the log and POSTs it to its subscribers.
+//! The delivery worker: takes what is owed from the log and POSTs it to its subscribers, signed,
+//! until each delivery is delivered or a dead letter.
 //!
-//! In the order of a delivery: [`worker`] joins the group; a [`shift`] works one leased span: it
-//! reads records, hands each delivery to its endpoint's [`lane`], or parks it. A sender of the lane
+//! # Reading order
+//!
+//! The way of a delivery: a [`worker`] works a [`shift`] for every span of the log it is granted.
+//! The [`intake`] reads records and offers each delivery to its endpoint's lane ([`lanes`], pure
+//! state; [`crew`] puts it to work; [`standing`] says whether it may go out at all). A [`sender`]
 //! makes an [`attempt`] on its own [`line`] ([`callee`], [`envelope`], [`request`], [`sign`] make
-//! the POST, [`connect`] the vetted connection, [`answer`] reads what comes back). The [`books`]
-//! judge the outcome, write it down, and settle. [`due`] brings back what must be tried again.
+//! the POST; [`connect`] the vetted connection; [`answer`] reads what comes back), and hands in
+//! what became of it at the shift's [`desk`]. The [`clerk`] makes a [`plan`] of a batch, has it
+//! written and settles it; the [`chronicle`] keeps the history.
 //!
-//! Invariants: no loop waits for one endpoint; nothing is settled before its fate is written;
-//! a first try reads nothing from a store; a failed webhook is data, never an `Err`.
+//! What comes back: [`due`] retries, [`parked`] deliveries, dead letters by [`redrive`]; their
+//! bodies are fetched by [`owed`]. What ends: [`endings`] and [`disable`].
+//!
+//! # Invariants
+//!
+//! - No loop waits for one endpoint.
+//! - A first try reads nothing from a store, and writes nothing but history when it is delivered.
+//! - Nothing is settled before its fate is durable; nothing is sent twice at once.
+//! - A failed webhook is data, never an `Err`, and our own faults never count against an endpoint.
+//! - Every owner's write carries the lease's tenure; what comes back after a lost lease is dropped.
 
+mod ages;
 mod answer;
 mod attempt;
-mod books;
 mod callee;
+mod chronicle;
+mod clerk;
 pub mod config;
 mod connect;
+mod crew;
+mod desk;
+mod disable;
 mod due;
+mod endings;
 mod envelope;
 mod instruments;
-mod lane;
+mod intake;
+mod lanes;
 mod letter;
 mod line;
+mod owed;
+mod parked;
+mod plan;
+mod redrive;
 mod request;
+mod seat;
+mod sender;
 mod shift;
 pub mod sign;
 mod standing;
@@ -29,4 +55,4 @@ mod worker;
 
 pub use config::WorkerConfig;
 pub use fanfare_service::egress::EgressPolicy;
-pub use worker::{SetupError, Worker};
+pub use worker::{GROUP, SetupError, Worker};

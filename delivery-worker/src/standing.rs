@@ -11,7 +11,7 @@ pub(crate) enum Standing {
     /// Called.
     Active(Arc<Endpoint>),
     /// Waits for its endpoint to be resumed.
-    Paused(Arc<Endpoint>),
+    Paused,
     /// Never called again: what is owed becomes a dead letter.
     Ended(DeadLetterReason),
 }
@@ -40,7 +40,7 @@ impl Standing {
         };
         match endpoint.state {
             EndpointState::Active => Self::Active(endpoint.clone()),
-            EndpointState::Paused => Self::Paused(endpoint.clone()),
+            EndpointState::Paused => Self::Paused,
             EndpointState::Disabled => Self::Ended(DeadLetterReason::EndpointDisabled),
         }
     }

@@ -94,6 +94,11 @@ impl<P: Send> Settler<P> {
         self.state.lock().tracker.open_records()
     }
 
+    /// What a commit would record now.
+    pub fn progress(&self) -> Progress {
+        self.state.lock().tracker.progress()
+    }
+
     /// Waits until at least 64 more unsettled records would fit into a commit: what a reader does
     /// before it reads. Returns at once when a read would bring nothing anyway, because the lease
     /// is no longer held or [`Settler::run`] has ended. Cancel safe.

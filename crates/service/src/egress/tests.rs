@@ -10,20 +10,19 @@ fn addr(ip: &str) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().unwrap(), 443)
 }
 
-#[allow(clippy::needless_pass_by_value)] // reads better where it is called
-fn opened(config: EgressConfig) -> EgressPolicy {
+fn opened(config: &EgressConfig) -> EgressPolicy {
     config.build().unwrap()
 }
 
 fn networks(all: &[&str]) -> EgressPolicy {
-    opened(EgressConfig {
+    opened(&EgressConfig {
         allow_egress: all.iter().map(ToString::to_string).collect(),
         ..EgressConfig::default()
     })
 }
 
 fn hosts(all: &[&str]) -> EgressPolicy {
-    opened(EgressConfig {
+    opened(&EgressConfig {
         allow_hosts: all.iter().map(ToString::to_string).collect(),
         allow_http: true,
         ..EgressConfig::default()
@@ -69,7 +68,7 @@ fn both_ends_of_every_denied_network_are_denied() {
 
 #[test]
 fn nothing_opens_a_metadata_address() {
-    let everything = opened(EgressConfig {
+    let everything = opened(&EgressConfig {
         allow_egress: vec!["0.0.0.0/0".into(), "::/0".into()],
         allow_hosts: vec!["x.example".into(), "metadata.google.internal".into()],
         allow_http: true,
@@ -181,7 +180,7 @@ fn own_listeners_are_denied_by_every_address() {
 
 #[test]
 fn a_nat64_prefix_is_judged_by_the_address_inside() {
-    let policy = opened(EgressConfig {
+    let policy = opened(&EgressConfig {
         nat64_prefix: Some("64:ff9b::/96".into()),
         ..EgressConfig::default()
     });
