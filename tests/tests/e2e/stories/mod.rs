@@ -2,6 +2,7 @@
 
 mod asking;
 mod delivering;
+mod demo;
 mod failing;
 mod github;
 mod http;

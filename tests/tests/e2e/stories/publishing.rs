@@ -1,5 +1,6 @@
 //! However an event is published, it arrives signed, once, byte for byte.
 
+use fanfare_proto::client::{self, Client};
 use fanfare_proto::v1;
 use fanfare_proto::v1::publish_result::Result as Outcome;
 use fanfare_tests::World;
@@ -248,4 +249,36 @@ fn accepted(result: &v1::PublishResult) -> Option<&str> {
         Some(Outcome::Accepted(response)) => Some(&response.id),
         _ => None,
     }
+}
+
+#[tokio::test]
+async fn the_rust_client_publishes_one_by_one_in_batches_and_in_a_stream() {
+    let mut world = World::start().await;
+    let shop = world.endpoint().await;
+    let client = Client::builder(world.url())
+        .connect()
+        .await
+        .expect("it connects");
+    let order = || client::event("order.paid", "{}");
+    let mut ids = vec![client.publish(order()).await.expect("accepted")];
+    let answers = client.publish_batch(vec![order(), order()]).await;
+    ids.extend(answers.into_iter().map(|answer| answer.expect("accepted")));
+    let publisher = client.publisher();
+    for _ in 0..100 {
+        ids.push(publisher.send(order()).await.await.expect("accepted"));
+    }
+    publisher.close().await;
+    let posts = shop.receives(ids.len()).await;
+    let mut got: Vec<_> = posts.iter().map(|post| post.header("ce-id")).collect();
+    let mut expected: Vec<_> = ids.iter().map(client::EventId::as_str).collect();
+    got.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(got, expected);
+
+    let refused = client
+        .publish(client::event("no/type", "{}"))
+        .await
+        .expect_err("refused");
+    assert_eq!(refused.kind(), client::PublishErrorKind::Refused);
+    world.stop().await;
 }
