@@ -42,10 +42,11 @@ mod settling;
 mod sink;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]";
+const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]\n       fanfare-bench drive SCENARIO SECONDS";
 
 /// What to run and where.
 #[derive(Clone, Debug)]
@@ -75,6 +76,7 @@ fn main() -> Result<()> {
         "commits" => commits::run(arguments),
         "matching" => matching::run(),
         "settling" => settling::run(),
+        "drive" => drive(arguments),
         _ => bench(&Settings::parse(std::iter::once(first).chain(arguments))?),
     }
 }
@@ -92,6 +94,16 @@ async fn bench(settings: &Settings) -> Result<()> {
     };
     report.print();
     report.save(&settings.results)
+}
+
+/// Keeps a server busy for a profiler: `drive SCENARIO SECONDS`, scenarios by number from 0.
+#[tokio::main(flavor = "current_thread")]
+async fn drive(mut arguments: impl Iterator<Item = String>) -> Result<()> {
+    let scenario: usize = arguments.next().context(USAGE)?.parse()?;
+    let seconds = arguments.next().context(USAGE)?.parse()?;
+    let settings = Settings::default()?;
+    std::fs::create_dir_all(&settings.data_dir)?;
+    round::drive(&settings, scenario, Duration::from_secs(seconds)).await
 }
 
 async fn short(settings: &Settings) -> Result<report::Report> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::publish::{Load, Way};
 use crate::report::{Report, Row, median};
@@ -179,6 +179,21 @@ pub(crate) async fn measure(settings: &Settings, sink: &Sink, scenario: &Scenari
     let cost = cost(&server, sink, &load, scenario).await?;
     server.stop().await?;
     Ok(cost)
+}
+
+/// Keeps a server busy with a scenario, and says its process id.
+pub(crate) async fn drive(settings: &Settings, scenario: usize, length: Duration) -> Result<()> {
+    let scenario = SCENARIOS.get(scenario).context("no such scenario")?;
+    let sink = Sink::start().await?;
+    let server = Server::start(settings).await?;
+    let load = load(&server, &sink, scenario.fan_out).await?;
+    println!("{} {}", server.pid(), scenario.name);
+    let (cpu, before) = (server.cpu()?, sink.count());
+    load.run(scenario.way, length, scenario.pace).await?;
+    let delivered = sink.count() - before;
+    let each = (server.cpu()? - cpu) as f64 / delivered as f64;
+    println!("{delivered} deliveries, {each:.1} us each");
+    server.stop().await
 }
 
 /// Endpoints on `server` that deliver to `sink`, `fan_out` for every event, and what loads them.

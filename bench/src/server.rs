@@ -96,6 +96,11 @@ impl Server {
         self.channel.clone()
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// CPU that it used so far, in microseconds.
     pub(crate) fn cpu(&self) -> Result<u64> {
         process::cpu(self.pid)
