@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]\n       fanfare-bench drive SCENARIO SECONDS";
+const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]\n       fanfare-bench drive SCENARIO SECONDS [--server FILE]";
 
 /// What to run and where.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ async fn bench(settings: &Settings) -> Result<()> {
 async fn drive(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let scenario: usize = arguments.next().context(USAGE)?.parse()?;
     let seconds = arguments.next().context(USAGE)?.parse()?;
-    let settings = Settings::default()?;
+    let settings = Settings::parse(arguments)?;
     std::fs::create_dir_all(&settings.data_dir)?;
     round::drive(&settings, scenario, Duration::from_secs(seconds)).await
 }
