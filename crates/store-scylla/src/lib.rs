@@ -1,0 +1,1 @@
+//! The store seams over CQL: ScyllaDB, or Cassandra.

@@ -1,0 +1,1 @@
+//! Real Kafka brokers and CQL nodes, for tests and for people.
