@@ -29,6 +29,9 @@ struct Ban {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// Those that may bring it all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +59,14 @@ fn nothing_banned_is_built() {
     for package in packages() {
         let ban = rules.bans.deny.iter().find(|ban| ban.name == package.name);
         if let Some(ban) = ban {
-            panic!("{} is banned: {}", ban.name, ban.reason);
+            let allowed = |by: &String| ban.wrappers.contains(by);
+            let by = dependents(&package);
+            assert!(
+                !by.is_empty() && by.iter().all(allowed),
+                "{} is banned, and {by:?} depend on it: {}",
+                ban.name,
+                ban.reason
+            );
         }
     }
 }
@@ -117,14 +127,7 @@ struct Package {
 /// Everything from outside that is compiled into anything of ours, on any platform. From
 /// `cargo tree`, because `cargo metadata` also lists what no enabled feature asks for.
 fn packages() -> Vec<Package> {
-    let arguments =
-        "tree --locked --workspace --target all -e normal,build --prefix none --format {p}|{l}";
-    let out = Command::new(env!("CARGO"))
-        .args(arguments.split(' '))
-        .current_dir(root())
-        .output()
-        .expect("cargo tree runs");
-    let text = String::from_utf8(out.stdout).expect("cargo tree prints UTF-8");
+    let text = tree("--prefix none --format {p}|{l}");
     let mut lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
     lines.sort_unstable();
     lines.dedup();
@@ -134,6 +137,28 @@ fn packages() -> Vec<Package> {
         "cargo tree listed next to nothing: {text}"
     );
     packages
+}
+
+/// Who depends on `package` directly.
+fn dependents(package: &Package) -> Vec<String> {
+    let version = package.version.trim_start_matches('v');
+    let asked = format!(
+        "--prefix none --depth 1 --invert {}@{version}",
+        package.name
+    );
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let lines = tree(&asked).lines().skip(1).map(name).collect::<Vec<_>>();
+    lines.into_iter().filter(|name| !name.is_empty()).collect()
+}
+
+fn tree(more: &str) -> String {
+    let arguments = format!("tree --locked --workspace --target all -e normal,build {more}");
+    let out = Command::new(env!("CARGO"))
+        .args(arguments.split(' '))
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    String::from_utf8(out.stdout).expect("cargo tree prints UTF-8")
 }
 
 fn package(line: &str) -> Package {
