@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// How much of a file system is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) trait DiskFile: Send + Sync {
     fn sync(&self) -> io::Result<()>;
     /// Bytes of the file.
     fn len(&self) -> io::Result<u64>;
+    /// When it was last written to.
+    fn modified(&self) -> io::Result<SystemTime>;
 }
 
 /// The operating system's.
@@ -118,5 +121,9 @@ impl DiskFile for File {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        self.metadata()?.modified()
     }
 }

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::front::State;
 use crate::view::overlay::Generation;
+use crate::view::tree::Tree;
 
 /// How long between looks when nobody calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -17,6 +18,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// Runs of tables in one space above which flushing waits for merging.
 const RUNS_MAX: usize = 24;
+/// How often everything that may have expired is looked at within one retention, and the least
+/// time between two such looks.
+const SWEEPS: u32 = 8;
+const SWEEP_EVERY_MIN: Duration = Duration::from_hours(1);
 /// Merges of one space in a row before the others get their turn.
 const MERGES_MAX: usize = 8;
 
@@ -24,7 +29,10 @@ const MERGES_MAX: usize = 8;
 pub(crate) struct Flusher(Arc<Engine>);
 
 /// The thread that merges tables.
-pub(crate) struct Compactor(Arc<Engine>);
+pub(crate) struct Compactor {
+    engine: Arc<Engine>,
+    swept: Instant,
+}
 
 impl Flusher {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
@@ -118,39 +126,70 @@ enum FlushError {
 
 impl Compactor {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self(engine)
+        Self {
+            engine,
+            swept: Instant::now(),
+        }
     }
 
-    /// Merges after every flush until there is nothing to merge.
-    pub(crate) fn run(self) {
+    /// Merges after every flush until there is nothing to merge, and now and then sweeps out what
+    /// lies where nothing is merged any more.
+    pub(crate) fn run(mut self) {
         loop {
-            self.0.compact.wait(Duration::from_mins(1));
-            for tree in self.0.view.trees() {
-                for _ in 0..MERGES_MAX {
-                    if self.0.front.lock().state != State::Running {
-                        return;
-                    }
-                    if !self.has_room(tree.disk_bytes()) {
-                        break;
-                    }
-                    let before = tree.shape();
-                    if let Err(error) = tree.compact() {
-                        tracing::warn!(%error, space = tree.spec.name, "tables were not merged");
-                        break;
-                    }
-                    if tree.shape() == before {
-                        break;
-                    }
+            self.engine.compact.wait(Duration::from_mins(1));
+            if !self.merge() {
+                return;
+            }
+            let every = (self.engine.config.retention / SWEEPS).max(SWEEP_EVERY_MIN);
+            if self.swept.elapsed() >= every {
+                self.swept = Instant::now();
+                self.sweep();
+            }
+        }
+    }
+
+    /// Rewrites the trees whose entries expire.
+    fn sweep(&self) {
+        let expiring = |tree: &&Tree| tree.spec.written_micros.is_some();
+        for tree in self.engine.view.trees().iter().filter(expiring) {
+            if self.engine.front.lock().state != State::Running || !self.has_room(tree.disk_bytes())
+            {
+                return;
+            }
+            if let Err(error) = tree.sweep() {
+                tracing::warn!(%error, space = tree.spec.name, "what outlived the retention was not removed");
+            }
+        }
+    }
+
+    /// Merges what there is to merge; false when the engine no longer runs.
+    fn merge(&self) -> bool {
+        for tree in self.engine.view.trees() {
+            for _ in 0..MERGES_MAX {
+                if self.engine.front.lock().state != State::Running {
+                    return false;
+                }
+                if !self.has_room(tree.disk_bytes()) {
+                    break;
+                }
+                let before = tree.shape();
+                if let Err(error) = tree.compact() {
+                    tracing::warn!(%error, space = tree.spec.name, "tables were not merged");
+                    break;
+                }
+                if tree.shape() == before {
+                    break;
                 }
             }
         }
+        true
     }
 
     /// A merge writes before it removes.
     fn has_room(&self, tree_bytes: u64) -> bool {
         let needed = tree_bytes.min(256 << 20);
-        let room = self.0.disk.room(&self.0.config.dir);
-        room.is_ok_and(|room| room.free > needed + self.0.config.free_bytes_min)
+        let room = self.engine.disk.room(&self.engine.config.dir);
+        room.is_ok_and(|room| room.free > needed + self.engine.config.free_bytes_min)
     }
 }
 

@@ -9,15 +9,14 @@
 //!   is the one thread that writes; [`recovery`] reads the log back after a crash.
 //! - [`ring`], [`segments`] and [`reading`] serve readers from memory, then from disk.
 //! - [`view`] holds keyed state, [`flusher`] moves it to disk.
-//! - [`space`] prepares and drops segments, and says when there is no more room.
+//! - [`space`] prepares and drops segments, and says when there is no more room; [`retention`]
+//!   says which may be dropped.
 //! - [`log`] is the event-log seam over it, [`stores`] the store seam.
 //!
 //! Invariants: a waiter is told `Ok` only after the `fdatasync` of its group returned; a write or
 //! sync that failed is never tried again, and nothing is written after it; the view's trees never
 //! run ahead of the durable log; no file is opened by two processes.
 
-// Retention is prepared and not driven yet.
-#![allow(dead_code)]
 // Idiom rather than substance: these say what they say best where they stand.
 #![allow(
     clippy::needless_for_each,
@@ -39,6 +38,7 @@ mod front;
 mod log;
 mod reading;
 mod recovery;
+mod retention;
 mod ring;
 mod segments;
 mod space;

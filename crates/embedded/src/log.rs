@@ -5,6 +5,7 @@
 //! that takes leases away. Epochs start anew with the process: no lease survives it.
 
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,12 @@ use fanfare_event_log::{
 use crate::changes::Batch;
 use crate::engine::{Engine, PROGRESS};
 use crate::frame::Lane;
+use crate::view::Direction;
 
 /// Most bytes of one commit's unsettled list.
 const PROGRESS_MAX: usize = 256 << 10;
+/// Most groups of one stream. There is one; tests make a few.
+const GROUPS_MAX: usize = 64;
 /// How long the holder of a revoked lease has to finish: the longest attempt and some.
 const REVOKE_DEADLINE: Duration = Duration::from_secs(45);
 
@@ -340,10 +344,31 @@ pub(crate) fn progress(
     }
 }
 
-fn progress_key(stream: Stream, span: u16, group: &Group) -> Vec<u8> {
+/// The lowest watermark that a group committed on a lane; 0 while none did. Groups are few and
+/// lasting: one that never comes back would hold the lane's records for ever.
+pub(crate) fn lowest_watermark(engine: &Engine, lane: Lane) -> Result<u64, LogError> {
+    let from = progress_prefix(lane.stream(), lane.span());
+    let to = progress_prefix(lane.stream(), lane.span() + 1);
+    let range = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+    let groups = engine.scan(PROGRESS, range, Direction::Forward, GROUPS_MAX)?;
+    let mut lowest = None;
+    for (_, bytes) in groups {
+        let progress = Progress::decode(&bytes).ok_or(LogErrorKind::Corrupt)?;
+        let watermark = progress.watermark().0;
+        lowest = Some(lowest.map_or(watermark, |lowest: u64| lowest.min(watermark)));
+    }
+    Ok(lowest.unwrap_or(0))
+}
+
+pub(crate) fn progress_key(stream: Stream, span: u16, group: &Group) -> Vec<u8> {
+    let mut key = progress_prefix(stream, span);
+    key.extend_from_slice(group.0.as_bytes());
+    key
+}
+
+fn progress_prefix(stream: Stream, span: u16) -> Vec<u8> {
     let mut key = vec![b'p', u8::from(stream == Stream::Deliveries)];
     key.extend_from_slice(&span.to_be_bytes());
-    key.extend_from_slice(group.0.as_bytes());
     key
 }
 

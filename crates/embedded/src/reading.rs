@@ -45,11 +45,6 @@ impl Quarantine {
         }
     }
 
-    /// How often damage was found since the directory was opened.
-    pub(crate) fn found(&self) -> u64 {
-        self.found.load(Ordering::Relaxed)
-    }
-
     /// Keeps damaged bytes as they are and raises an alarm.
     pub(crate) fn keep(&self, position: u64, bytes: &[u8]) {
         let found = self.found.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
@@ -132,6 +133,14 @@ impl Segments {
         self.all.write().insert(header.base, segment);
         self.used(header.base);
         Ok(Target { header, file })
+    }
+
+    /// When the segment at `base` was last written to.
+    pub(crate) fn written(&self, base: u64) -> io::Result<SystemTime> {
+        match self.find(base) {
+            Some(segment) => self.file(&segment)?.modified(),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     /// Takes the segment at `base` out of the log and keeps its file as a spare. Readers that

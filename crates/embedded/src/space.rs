@@ -14,11 +14,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fanfare_event_log::LogError;
 
 use crate::engine::Engine;
 use crate::frame::SegmentHeader;
 use crate::front::State;
+use crate::retention::{self, Retention};
 
 /// Prepared segments that follow the one being written.
 const AHEAD: usize = 2;
@@ -27,17 +30,33 @@ const SPARES_MAX: usize = 2;
 /// How long between looks when nobody calls.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is looked for what may be dropped, while there is room.
+const DROP_EVERY: Duration = Duration::from_secs(10);
+
 /// The thread that prepares and drops segments.
 pub(crate) struct Keeper {
     engine: Arc<Engine>,
     spares: Vec<PathBuf>,
+    retention: Retention,
+    dropped: Option<Instant>,
+}
+
+/// Why a segment is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It has outlived the retention.
+    Old,
+    /// The directory is over its limit.
+    Over,
 }
 
 impl Keeper {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self {
+            retention: Retention::new(&engine),
             engine,
             spares: Vec::new(),
+            dropped: None,
         }
     }
 
@@ -61,18 +80,109 @@ impl Keeper {
                 0
             }
         };
-        let closed = free < config.free_bytes_min;
-        let before = self.engine.events_closed.swap(closed, Ordering::Relaxed);
-        if closed && !before {
-            tracing::warn!(free, "the disk is nearly full: events are refused");
-        } else if before && !closed {
-            tracing::info!(free, "there is room again: events are taken");
+        let cramped = free < config.free_bytes_min || self.used() > config.max_bytes;
+        if cramped || self.dropped.is_none_or(|at| at.elapsed() >= DROP_EVERY) {
+            self.dropped = Some(Instant::now());
+            if let Err(error) = self.drop_segments() {
+                tracing::warn!(%error, "what may be dropped is not known; nothing is");
+            }
         }
+        self.open_or_close(free);
         while self.engine.front.lock().prepared().0 < AHEAD {
             if !self.prepare(free) {
                 break;
             }
         }
+    }
+
+    /// Events are refused without room, in the file system or under the directory's limit.
+    fn open_or_close(&self, free: u64) {
+        let (config, used) = (&self.engine.config, self.used());
+        let closed = free < config.free_bytes_min || used > config.max_bytes;
+        let before = self.engine.events_closed.swap(closed, Ordering::Relaxed);
+        if closed && !before {
+            tracing::warn!(
+                free,
+                used,
+                max = config.max_bytes,
+                "there is no room: events are refused"
+            );
+        } else if before && !closed {
+            tracing::info!(free, used, "there is room again: events are taken");
+        }
+    }
+
+    /// Bytes of the directory: the log with its spares, and the view.
+    fn used(&self) -> u64 {
+        let segments = self.engine.segments.list();
+        let log: u64 = segments.iter().map(|segment| segment.capacity).sum();
+        let spares = self.spares.len() as u64 * self.engine.config.segment_bytes;
+        log + spares + self.engine.view.disk_bytes()
+    }
+
+    /// Drops what nobody needs and is old, or needed to get under the limit; oldest first.
+    fn drop_segments(&mut self) -> Result<(), LogError> {
+        let engine = self.engine.clone();
+        expire_view(&engine);
+        let floor = self.retention.floor(&engine)?;
+        let (mut dropped, mut early) = (0u64, 0u64);
+        for segment in engine.segments.list() {
+            if segment.end() > floor {
+                break;
+            }
+            match self.why(&segment) {
+                Some(why) if !retention::is_owed(&engine, &segment)? => {
+                    if !self.retire(&segment) {
+                        break;
+                    }
+                    dropped += 1;
+                    early += u64::from(why == Why::Over);
+                }
+                _ => {}
+            }
+        }
+        if early > 0 {
+            let (max, used) = (engine.config.max_bytes, self.used());
+            tracing::warn!(
+                segments = early,
+                used,
+                max,
+                "dropped settled history before its time: the directory was over max_bytes"
+            );
+        } else if dropped > 0 {
+            tracing::info!(
+                segments = dropped,
+                "dropped history that outlived the retention"
+            );
+        }
+        Ok(())
+    }
+
+    fn why(&self, segment: &SegmentHeader) -> Option<Why> {
+        let config = &self.engine.config;
+        let written = self.engine.segments.written(segment.base);
+        if written.is_ok_and(|at| retention::is_old(at, config.retention)) {
+            Some(Why::Old)
+        } else {
+            (self.used() > config.max_bytes).then_some(Why::Over)
+        }
+    }
+
+    /// Takes a segment out of the log; its file is used again, or given back.
+    fn retire(&mut self, segment: &SegmentHeader) -> bool {
+        let retired = self.engine.segments.retire(segment.base);
+        let kept = retired.and_then(|spare| match spare {
+            Some(spare) if self.spares.len() < SPARES_MAX => {
+                self.spares.push(spare);
+                Ok(())
+            }
+            Some(spare) => self.engine.segments.discard(&spare),
+            None => Ok(()),
+        });
+        if let Err(error) = &kept {
+            tracing::warn!(%error, "a segment could not be dropped");
+        }
+        kept.is_ok()
     }
 
     /// Prepares one segment; false if there is no room for it.
@@ -107,3 +217,18 @@ impl Keeper {
         }
     }
 }
+
+/// Tells the view what has outlived the retention; it vanishes when it is next merged.
+fn expire_view(engine: &Engine) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let before = now.saturating_sub(engine.config.retention).as_micros();
+    engine
+        .view
+        .expiry
+        .set(i64::try_from(before).unwrap_or(i64::MAX));
+}
+
+#[cfg(test)]
+mod tests;

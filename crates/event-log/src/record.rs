@@ -234,9 +234,10 @@ struct RedriveWire {
 
 impl From<&DeliveryRecord> for DeliveryWire {
     fn from(record: &DeliveryRecord) -> Self {
-        let data = match record.inline {
-            true => &record.event.event.data,
-            false => &Data::None,
+        let data = if record.inline {
+            &record.event.event.data
+        } else {
+            &Data::None
         };
         Self {
             event: event::encode(&record.event, data),

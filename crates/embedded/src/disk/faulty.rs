@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use rand::Rng;
@@ -27,8 +28,6 @@ struct State {
     files: Vec<Content>,
     bytes_max: u64,
     sync_fails: bool,
-    /// Writes since the disk was made: what a test stops at.
-    syncs: u64,
 }
 
 #[derive(Clone, Default)]
@@ -37,6 +36,7 @@ struct Content {
     now: Vec<u8>,
     /// Unsynced writes, in order.
     pending: Vec<(usize, usize)>,
+    written: Option<SystemTime>,
 }
 
 struct FaultyFile {
@@ -53,7 +53,6 @@ impl FaultyDisk {
             files: Vec::new(),
             bytes_max,
             sync_fails: false,
-            syncs: 0,
         })))
     }
 
@@ -73,34 +72,6 @@ impl FaultyDisk {
     /// The next sync fails.
     pub(crate) fn fail_sync(&self) {
         self.0.lock().sync_fails = true;
-    }
-
-    /// How large the disk is from now on.
-    pub(crate) fn resize(&self, bytes_max: u64) {
-        self.0.lock().bytes_max = bytes_max;
-    }
-
-    /// Flips one bit of a file.
-    pub(crate) fn flip(&self, path: &Path, byte: usize, bit: u8) {
-        let mut state = self.0.lock();
-        let file = state.names[path];
-        let content = &mut state.files[file];
-        content.now[byte] ^= 1 << bit;
-        content.durable[byte] ^= 1 << bit;
-    }
-
-    /// The files there are, and their bytes.
-    pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
-        let state = self.0.lock();
-        let named = state.names.iter();
-        named
-            .map(|(path, file)| (path.clone(), state.files[*file].now.clone()))
-            .collect()
-    }
-
-    /// How many syncs succeeded.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.0.lock().syncs
     }
 
     fn file(&self, file: usize) -> Arc<dyn DiskFile> {
@@ -219,7 +190,13 @@ impl DiskFile for FaultyFile {
         }
         content.now[at..end].copy_from_slice(bytes);
         content.pending.push((at, bytes.len()));
+        content.written = Some(SystemTime::now());
         Ok(())
+    }
+
+    fn modified(&self) -> io::Result<SystemTime> {
+        let written = self.disk.0.lock().files[self.file].written;
+        written.ok_or_else(|| io::Error::other("was never written to"))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -227,12 +204,12 @@ impl DiskFile for FaultyFile {
         if std::mem::take(&mut state.sync_fails) {
             return Err(io::Error::other("the disk did not take it"));
         }
-        state.syncs += 1;
         let content = &mut state.files[self.file];
         let Content {
             durable,
             now,
             pending,
+            ..
         } = content;
         durable.resize(now.len(), 0);
         for (at, len) in pending.drain(..) {

@@ -2,6 +2,7 @@
 //! not synced.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use fanfare_domain::{AcceptedEvent, Place};
@@ -35,6 +36,8 @@ async fn open(dir: &TempDir, disk: &FaultyDisk, buffer: usize) -> (Arc<Engine>, 
         dir: dir.path().to_owned(),
         segment_bytes: 1 << 20,
         view_buffer_bytes: buffer,
+        // What the suite writes is dated: it must not outlive the retention one day.
+        retention: Duration::from_hours(24 * 365 * 100),
         ..EmbeddedConfig::default()
     };
     let engine = Engine::open(config, disk.clone(), SPACES, Accepted)

@@ -90,10 +90,6 @@ impl Generation {
         self.bytes
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.bytes == 0
-    }
-
     pub(crate) fn apply(&mut self, change: Change) {
         match change {
             Change::Put { space, key, value } => self.set(space, key, Some(value)),

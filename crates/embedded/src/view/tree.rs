@@ -145,6 +145,11 @@ impl Tree {
         self.tree.compact(Arc::new(leveled), self.seqno.get())
     }
 
+    /// Rewrites everything, which leaves out what has outlived the retention, wherever it lies.
+    pub(crate) fn sweep(&self) -> lsm_tree::Result<()> {
+        self.tree.major_compact(TABLE_BYTES, self.seqno.get())
+    }
+
     /// Whether runs of tables are piling up, each one slowing reads.
     pub(crate) fn runs(&self) -> usize {
         self.tree.l0_run_count()
