@@ -22,8 +22,8 @@
 //! # What keeps a lost lease from committing
 //!
 //! Three things, each enough in its case. The broker refuses a commit of an old generation or of a
-//! member that it expelled. A commit is handed to the client under the lock under which leases are
-//! taken away, so none is sent in a new generation under an old lease. And a lease has a tenure,
+//! member that it expelled. Spans are given back to the group only while no commit is on its way, so
+//! none is sent in a new generation under an old lease. And a lease has a tenure,
 //! which only an acknowledged commit of its consumer extends, to no more than a session after that
 //! commit was *sent*: a process that was frozen past its session finds its tenures over when it
 //! returns, whatever the client library still believes.

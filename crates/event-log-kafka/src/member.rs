@@ -1,7 +1,7 @@
 //! Membership in a consumer group: who holds which lease, and what is committed under it.
 //!
-//! One thread ([`thread`]) owns the consumer and polls it all the time, whatever holders do. What it
-//! shares with callers is here, under one lock that is held for moments and never across a call
+//! One thread ([`thread`]) owns the consumer and polls it all the time, whatever holders do; another
+//! commits with it ([`outbox`]). What they share with callers is here, under one lock that is held for moments and never across a call
 //! that waits.
 //!
 //! ```text
@@ -13,9 +13,9 @@
 //!   let go   ──▶ claimed anew, while it is assigned
 //! ```
 //!
-//! Invariants: a commit is handed to the client under the lock and only for a lease that is not
-//! lost; at most one commit request is on its way; of one span at most one commit is on its way, a
-//! claim included.
+//! Invariants: a commit is taken up only for a lease that is not lost; at most one request is on its
+//! way, and no span is given back to the group meanwhile; of one span at most one commit is on its
+//! way, a claim included.
 
 pub(crate) mod context;
 mod granting;
@@ -31,11 +31,10 @@ use std::time::Instant;
 use fanfare_domain::Tenure;
 use fanfare_event_log::log::LeaseKeeper;
 use fanfare_event_log::{Granted, Group, Lease, LogError, LogErrorKind, Phase, Progress, Stream};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 
-use self::context::Consumer;
 use self::outbox::{Letter, Outbox, Purpose};
 use self::slot::Slot;
 use crate::bookmark::Bookmark;
@@ -64,6 +63,8 @@ pub(crate) struct Member {
     terms: Terms,
     slots: BTreeMap<u16, Arc<Slot>>,
     state: Mutex<State>,
+    /// Told when there is something to commit.
+    mail: Condvar,
     /// Told when a lease is ready or the standing changed.
     news: watch::Sender<()>,
 }
@@ -75,7 +76,6 @@ struct State {
     /// Granted, and not taken up by the reader yet. At most one per span.
     ready: VecDeque<Granted>,
     outbox: Outbox,
-    consumer: Option<Arc<Consumer>>,
     /// The broker says that we are no member; true until the next rebalance.
     expelled: bool,
 }
@@ -125,9 +125,9 @@ impl Member {
                 claims: BTreeMap::new(),
                 ready: VecDeque::new(),
                 outbox: Outbox::default(),
-                consumer: None,
                 expelled: false,
             }),
+            mail: Condvar::new(),
             news: watch::channel(()).0,
         });
         thread::start(&member)?;

@@ -1,4 +1,4 @@
-//! The consumer's context: takes note of rebalances and passes on the answers to commits.
+//! The consumer's context: takes note of rebalances.
 
 use std::collections::VecDeque;
 use std::sync::Weak;
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -102,12 +102,6 @@ impl ConsumerContext for Context {
             Turn::Revoke(seats)
         };
         self.turns.lock().push_back(turn);
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if let Some(member) = self.member.upgrade() {
-            member.answered(result, offsets);
-        }
     }
 }
 

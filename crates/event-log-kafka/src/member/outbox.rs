@@ -1,12 +1,13 @@
 //! Commits on their way to the broker: one request at a time, with all that came up meanwhile.
 //!
-//! The driver answers an asynchronous commit on the polling thread and says of which partitions it
-//! was, but not which call; with one request on its way there is nothing to mix up. And many spans
-//! that commit every few milliseconds share a request.
+//! The driver reports an asynchronous commit to nobody, so a thread of its own commits and waits.
+//! Many spans that commit every few milliseconds share a request. Spans are given back to the group
+//! only while no request is on its way (see [`super::thread`]): what is sent under a lease goes out
+//! in the generation of that lease, or is refused by the broker.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -26,7 +27,6 @@ pub(super) struct Letter {
     pub(super) bookmark: Bookmark,
     pub(super) purpose: Purpose,
     /// Keeps other commits of the span back until this one is answered.
-    #[expect(dead_code, reason = "held, and given back when it is dropped")]
     pub(super) permit: OwnedSemaphorePermit,
 }
 
@@ -40,29 +40,28 @@ pub(super) enum Purpose {
     Renewal,
 }
 
-/// Letters waiting, and the request on its way. At most one letter per span in each.
+/// Letters waiting, at most one per span.
 #[derive(Default)]
 pub(super) struct Outbox {
     waiting: Vec<Letter>,
-    sent: Option<(Vec<Letter>, Instant)>,
+    /// To be sent each on its own: one of them was refused for what it is, and the answer to a
+    /// request does not say which.
+    apart: Vec<Letter>,
+    /// A request is on its way.
+    busy: bool,
+    /// Which consumer sends. Rises with every one.
+    round: u64,
 }
 
 impl Outbox {
-    /// The client is gone, and its answers with it.
-    pub(super) fn clear(&mut self) {
-        let sent = self.sent.take().map(|(letters, _)| letters);
-        for letter in sent.into_iter().flatten().chain(self.waiting.drain(..)) {
-            letter.answer(CommitAnswer::Unknown);
-        }
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.sent.is_none()
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy
     }
 }
 
 impl Letter {
     fn answer(self, answer: CommitAnswer) {
+        drop(self.permit);
         if let Purpose::Holder(waiting) = self.purpose {
             // Whoever asked may be gone.
             let _ = waiting.send(answer);
@@ -70,32 +69,89 @@ impl Letter {
     }
 }
 
+/// Starts the thread that commits with `consumer` until [`Member::stop_mail`].
+pub(super) fn start(member: &Arc<Member>, consumer: &Arc<Consumer>) -> KafkaResult<()> {
+    let round = {
+        let outbox = &mut member.state.lock().outbox;
+        outbox.round += 1;
+        outbox.busy = false;
+        outbox.round
+    };
+    let (member, consumer) = (member.clone(), consumer.clone());
+    thread::Builder::new()
+        .name("kafka-commits".into())
+        .spawn(move || run(&member, &consumer, round))
+        .map(drop)
+        .map_err(|error| KafkaError::ClientCreation(error.to_string()))
+}
+
+fn run(member: &Member, consumer: &Consumer, round: u64) {
+    while let Some(letters) = member.next_batch(round) {
+        // Before it is sent: what is proved by the answer is that we were a member afterwards.
+        let sent = Instant::now();
+        let answer = match commit(consumer, &letters) {
+            Ok(()) => CommitAnswer::Ok,
+            Err(error) => of_commit(error.rdkafka_error_code()),
+        };
+        member.answered(letters, answer, sent, round);
+    }
+}
+
 impl Member {
-    /// Sends `letter` now, or with the next request.
+    /// Sends `letter` with the next request.
     pub(super) fn post(&self, letter: Letter) {
-        let mut state = self.state.lock();
-        state.outbox.waiting.push(letter);
-        state.send();
+        self.state.lock().outbox.waiting.push(letter);
+        self.mail.notify_all();
     }
 
-    /// The broker has answered the request on its way.
-    pub(super) fn answered(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+    /// Ends the thread that commits, after the request on its way.
+    pub(super) fn stop_mail(&self) {
+        let outbox = &mut self.state.lock().outbox;
+        outbox.round += 1;
+        for letter in outbox.waiting.drain(..).chain(outbox.apart.drain(..)) {
+            letter.answer(CommitAnswer::Again);
+        }
+        self.mail.notify_all();
+    }
+
+    /// Waits for letters whose leases are good; `None` when there is another round.
+    fn next_batch(&self, round: u64) -> Option<Vec<Letter>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.outbox.round != round {
+                return None;
+            }
+            let good = state.good_letters();
+            if !good.is_empty() {
+                state.outbox.busy = true;
+                return Some(good);
+            }
+            self.mail.wait(&mut state);
+        }
+    }
+
+    /// The broker has answered.
+    fn answered(&self, letters: Vec<Letter>, answer: CommitAnswer, sent: Instant, round: u64) {
         let undelivered = {
             let mut state = self.state.lock();
-            let Some((letters, at)) = state.outbox.sent.take() else {
+            let present = state.outbox.round == round;
+            if present {
+                state.outbox.busy = false;
+            }
+            if answer == CommitAnswer::TooLarge && letters.len() > 1 && present {
+                state.outbox.apart.extend(letters);
                 return;
-            };
-            let answers = Answers::new(result, offsets);
+            }
             for letter in letters {
-                let answer = answers.of(&letter.slot);
-                state.take_answer(&letter, answer, (at, self.terms.config.tenure()));
+                if present {
+                    state.take_answer(&letter, answer, (sent, self.terms.config.tenure()));
+                }
                 letter.answer(answer);
             }
-            state.send();
             if state.expelled {
                 std::mem::take(&mut state.ready)
             } else {
-                VecDeque::default()
+                std::collections::VecDeque::default()
             }
         };
         drop(undelivered);
@@ -103,41 +159,20 @@ impl Member {
 }
 
 impl State {
-    /// Sends all letters whose leases are good, unless a request is on its way.
-    fn send(&mut self) {
-        if self.outbox.sent.is_some() {
-            return;
-        }
-        let mut good = Vec::new();
-        for letter in std::mem::take(&mut self.outbox.waiting) {
+    fn good_letters(&mut self) -> Vec<Letter> {
+        let letters = match self.outbox.apart.pop() {
+            Some(one) => vec![one],
+            None => std::mem::take(&mut self.outbox.waiting),
+        };
+        let mut good = Vec::with_capacity(letters.len());
+        for letter in letters {
             if self.may_commit(letter.slot.span.index, letter.bookmark.epoch) {
                 good.push(letter);
             } else {
                 letter.answer(CommitAnswer::Expelled);
             }
         }
-        if good.is_empty() {
-            return;
-        }
-        // Before it is sent: what is proved by the answer is that we were a member afterwards.
-        let now = Instant::now();
-        let sent = match &self.consumer {
-            // Once it has lost its assignment the client has no generation to commit in.
-            Some(consumer) if !consumer.assignment_lost() => commit(consumer, &good),
-            _ => Err(KafkaError::ConsumerCommit(
-                RDKafkaErrorCode::RebalanceInProgress,
-            )),
-        };
-        match sent {
-            Ok(()) => self.outbox.sent = Some((good, now)),
-            Err(error) => {
-                let answer = of_commit(error.rdkafka_error_code());
-                for letter in good {
-                    self.take_answer(&letter, answer, (now, std::time::Duration::ZERO));
-                    letter.answer(answer);
-                }
-            }
-        }
+        good
     }
 
     /// What an answer changes here. `proof` is when the request was sent, and how long its
@@ -146,22 +181,20 @@ impl State {
         &mut self,
         letter: &Letter,
         answer: CommitAnswer,
-        (sent, length): (Instant, std::time::Duration),
+        (sent, length): (Instant, Duration),
     ) {
-        let index = letter.slot.span.index;
+        let (index, epoch) = (letter.slot.span.index, letter.bookmark.epoch);
         match answer {
             CommitAnswer::Ok => {
                 for tenancy in self.tenancies.values() {
                     tenancy.tenure.extend_until(sent + length);
                 }
                 let held = self.tenancies.get_mut(&index);
-                if let Some(held) = held.filter(|held| held.epoch == letter.bookmark.epoch) {
+                if let Some(held) = held.filter(|held| held.epoch == epoch) {
                     held.recorded = letter.bookmark.clone();
                 }
                 let claim = self.claims.get_mut(&index);
-                if let Some(claim) =
-                    claim.filter(|claim| claim.bookmark.epoch == letter.bookmark.epoch)
-                {
+                if let Some(claim) = claim.filter(|claim| claim.bookmark.epoch == epoch) {
                     claim.proof = Some(sent);
                 }
             }
@@ -178,7 +211,14 @@ impl State {
     }
 }
 
+/// Commits and waits. `Ok` says that every partition was recorded; an error that not all were.
 fn commit(consumer: &Consumer, letters: &[Letter]) -> KafkaResult<()> {
+    if consumer.assignment_lost() {
+        // The client has no generation to commit in.
+        return Err(KafkaError::ConsumerCommit(
+            RDKafkaErrorCode::RebalanceInProgress,
+        ));
+    }
     let mut list = TopicPartitionList::with_capacity(letters.len());
     for letter in letters {
         let seat = &letter.slot.seat;
@@ -187,42 +227,5 @@ fn commit(consumer: &Consumer, letters: &[Letter]) -> KafkaResult<()> {
         element.set_offset(Offset::Offset(offset))?;
         element.set_metadata(letter.bookmark.metadata());
     }
-    consumer.commit(&list, CommitMode::Async)
-}
-
-/// The answers of one request, by partition.
-struct Answers {
-    whole: Option<RDKafkaErrorCode>,
-    each: Vec<(String, i32, Option<RDKafkaErrorCode>)>,
-}
-
-impl Answers {
-    fn new(result: KafkaResult<()>, offsets: &TopicPartitionList) -> Self {
-        let code = |result: KafkaResult<()>| result.err().and_then(|e| e.rdkafka_error_code());
-        let each = offsets.elements();
-        let each = each
-            .iter()
-            .map(|e| (e.topic().to_owned(), e.partition(), code(e.error())));
-        Self {
-            whole: result
-                .err()
-                .map(|e| e.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail)),
-            each: each.collect(),
-        }
-    }
-
-    fn of(&self, slot: &Slot) -> CommitAnswer {
-        let seat = &slot.seat;
-        let own = self
-            .each
-            .iter()
-            .find(|(topic, partition, _)| **topic == *seat.topic && *partition == seat.partition);
-        // When some partition has an error of its own, that is what the whole one stands for.
-        let apart = self.each.iter().any(|(_, _, code)| code.is_some());
-        match own {
-            Some((_, _, code)) if apart => of_commit(*code),
-            Some(_) => of_commit(self.whole),
-            None => CommitAnswer::Unknown,
-        }
-    }
+    consumer.commit(&list, CommitMode::Sync)
 }

@@ -18,7 +18,7 @@ use tokio::sync::Semaphore;
 
 use super::context::{Consumer, Context, Turn};
 use super::outbox::{Letter, Purpose};
-use super::{Member, Standing};
+use super::{Member, Standing, outbox};
 use crate::error::unavailable;
 use crate::layout::Seat;
 
@@ -58,7 +58,10 @@ fn run(member: &Arc<Member>, first: Arc<Consumer>) {
     let mut next = Some(first);
     loop {
         match next.take().map_or_else(|| connect(member), Ok) {
-            Ok(consumer) => Polling::new(member.clone(), consumer).run(),
+            Ok(consumer) => match outbox::start(member, &consumer) {
+                Ok(()) => Polling::new(member.clone(), consumer).run(),
+                Err(error) => tracing::error!(%error, "cannot commit; trying again"),
+            },
             Err(error) => tracing::error!(%error, "cannot join the group; trying again"),
         }
         if member.may_end() {
@@ -105,11 +108,7 @@ struct Drain {
 impl Polling {
     fn new(member: Arc<Member>, consumer: Arc<Consumer>) -> Self {
         let now = Instant::now();
-        {
-            let mut state = member.state.lock();
-            state.consumer = Some(consumer.clone());
-            state.expelled = false;
-        }
+        member.state.lock().expelled = false;
         Self {
             member,
             consumer,
@@ -146,7 +145,7 @@ impl Polling {
             match turn {
                 Turn::Assign(seats) => self.assign(&seats)?,
                 Turn::Revoke(seats) => self.revoke(&seats),
-                Turn::Lost(seats) => self.unassign(&self.indexes(&seats))?,
+                Turn::Lost(seats) => self.give_up(&seats),
             }
         }
         self.finish_drain()?;
@@ -210,6 +209,19 @@ impl Polling {
         });
     }
 
+    /// The leases are lost already; nobody is waited for.
+    fn give_up(&mut self, seats: &[Seat]) {
+        let mut indexes = self.indexes(seats);
+        // What was being drained is lost with the rest.
+        if let Some(drain) = self.drain.take() {
+            indexes.extend(drain.indexes);
+        }
+        self.drain = Some(Drain {
+            indexes,
+            deadline: Instant::now(),
+        });
+    }
+
     /// Gives back what was wanted once the holders have let go, or their time is over.
     fn finish_drain(&mut self) -> KafkaResult<()> {
         let Some(drain) = &self.drain else {
@@ -232,6 +244,11 @@ impl Polling {
                 );
             }
             state.tenancies.retain(|i, _| !drain.indexes.contains(i));
+            // Giving back is what lets the client go on to another generation; a commit that was
+            // taken up in this one must not be sent in that one.
+            if state.outbox.is_busy() {
+                return Ok(());
+            }
         }
         let indexes = self.drain.take().map(|drain| drain.indexes);
         self.unassign(&indexes.unwrap_or_default())
@@ -312,7 +329,7 @@ impl Polling {
         }
         let letter = {
             let state = self.member.state.lock();
-            if !state.outbox.is_idle() || state.expelled {
+            if state.outbox.is_busy() || state.expelled {
                 return;
             }
             state.tenancies.iter().find_map(|(index, tenancy)| {
@@ -345,17 +362,16 @@ impl Polling {
     /// Leaves the group. Closing waits for the brokers, in vain if they are away, but not for long.
     fn close(self) {
         self.member.lose_all();
+        self.member.stop_mail();
         for index in &self.owned {
             self.member.slots[index].close();
         }
-        let held = {
-            let mut state = self.member.state.lock();
-            state.outbox.clear();
-            state.consumer.take()
-        };
         self.consumer.context().close();
-        drop(held);
-        // The last handle: leaves the group, and polls until that is done.
-        drop(self.consumer);
+        // The thread that commits has a handle, too: the last one closes the consumer, which polls.
+        let deadline = Instant::now() + self.member.terms.config.commit_timeout();
+        while Arc::strong_count(&self.consumer) > 1 && Instant::now() < deadline {
+            // The client's queue must be served; what comes out is ours no more.
+            let _ = self.consumer.poll(TICK);
+        }
     }
 }

@@ -8,6 +8,7 @@ use fanfare_test_services::kafka;
 
 /// A configuration for one broker, whose topics nobody else uses.
 pub(crate) async fn config() -> KafkaConfig {
+    write_log();
     let servers = tokio::task::spawn_blocking(kafka::shared);
     let servers = servers.await.expect("not interrupted").expect("a broker");
     config_on(servers)
@@ -44,4 +45,14 @@ fn unique(prefix: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("after 1970").as_millis();
     format!("{prefix}{now:x}-{:x}-{count}", std::process::id())
+}
+
+/// What the log writes, where `RUST_LOG` asks for it.
+fn write_log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let writer = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer();
+    // Another test of this process was first.
+    let _ = writer.try_init();
 }
