@@ -145,7 +145,7 @@ group.min.session.timeout.ms=500
 group.consumer.min.session.timeout.ms=500
 group.consumer.session.timeout.ms=45000
 group.consumer.min.heartbeat.interval.ms=100
-group.consumer.heartbeat.interval.ms=5000
+group.consumer.heartbeat.interval.ms=500
 num.network.threads=2
 num.io.threads=4
 "

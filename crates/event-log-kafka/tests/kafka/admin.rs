@@ -121,3 +121,14 @@ fn put_string(bytes: &mut Vec<u8>, text: &str) -> Result<()> {
     bytes.extend(text.as_bytes());
     Ok(())
 }
+
+/// Whether a member of `group` was given `partition` of `topic`.
+pub(crate) fn is_assigned(config: &KafkaConfig, group: &str, topic: &str, partition: i32) -> bool {
+    let asked = asking(config);
+    let list = asked
+        .fetch_group_list(Some(group), TIMEOUT)
+        .expect("groups");
+    let members = list.groups().iter().flat_map(GroupInfo::members);
+    let mut all = members.flat_map(|member| assigned(member.assignment().unwrap_or_default()));
+    all.any(|(of, number)| of == topic && number == partition)
+}

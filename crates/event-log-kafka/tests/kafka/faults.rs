@@ -1,1 +1,5 @@
-//! x
+//! What goes wrong with brokers, offsets, retention and processes.
+
+mod brokers;
+mod frozen;
+mod offsets;
