@@ -4,6 +4,7 @@ use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fanfare_domain::Position;
 use fanfare_event_log::conformance::fixtures::{
@@ -16,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::world;
 
 const THIS: &str = "faults::frozen::a_holder_that_was_frozen_commits_nothing_when_it_returns";
+/// Shorter than the session, longer than a busy machine lets a thread wait.
+const FROZEN_MIN: Duration = Duration::from_secs(2);
 const ROLE: &str = "FANFARE_TEST_FROZEN";
 
 /// Runs itself once more, as the process that holds the lease and is frozen.
@@ -63,16 +66,17 @@ async fn hold(config: KafkaConfig) {
     let mut member = Member::of_events(&log).await;
     let mut granted = member.next_of(&*log, Stream::Events, 0).await;
     let entries = read(&mut granted, 3).await;
+    // Before it is said that we hold: the freeze may come right after.
+    let mut before = Instant::now();
     println!("\nholding {}", texts(bytes_of(&entries)).join(" "));
-    let last = tokio::task::spawn_blocking(|| {
+    let frozen = tokio::task::spawn_blocking(move || {
         // Only being frozen makes one short wait long.
-        let mut before = std::time::Instant::now();
-        while before.elapsed().as_secs() < 2 {
-            before = std::time::Instant::now();
-            std::thread::sleep(std::time::Duration::from_millis(1));
+        while before.elapsed() < FROZEN_MIN {
+            before = Instant::now();
+            std::thread::sleep(Duration::from_millis(1));
         }
     });
-    last.await.expect("not interrupted");
+    frozen.await.expect("not interrupted");
     let tenure = if granted.lease.tenure.is_current() {
         "good"
     } else {

@@ -7,7 +7,9 @@ use fanfare_domain::Position;
 use fanfare_event_log::conformance::fixtures::{
     Member, append, bytes_of, commit, eventually, read, read_some, record, texts, within,
 };
-use fanfare_event_log::{EventLog, Granted, Group, Outgoing, Phase, Progress, Span, Stream};
+use fanfare_event_log::{
+    EventLog, Granted, Group, Outgoing, Phase, Progress, ReadLimit, Span, Stream,
+};
 use fanfare_event_log_kafka::checkpoints::CheckpointError;
 use fanfare_event_log_kafka::{Checkpoints, Hooks, KafkaConfig, KafkaLog};
 use parking_lot::Mutex;
@@ -150,8 +152,12 @@ async fn a_reader_that_retention_overtakes_goes_on_behind_the_gap() {
     for n in 0..12 {
         positions.extend(append(&*log, vec![large(n)]).await);
     }
-    let first = read(&mut granted, 1).await;
-    assert_eq!(first[0].bytes[0], 0);
+    let one = ReadLimit {
+        records: 1,
+        bytes: 1,
+    };
+    let first = within("a record", granted.records.read(one)).await;
+    assert_eq!(first.expect("read")[0].bytes[0], 0);
     delete_below(&config, &log, positions[11].0).await;
 
     // What was read ahead still comes; then the lease is wanted back.
@@ -161,8 +167,8 @@ async fn a_reader_that_retention_overtakes_goes_on_behind_the_gap() {
     let mut again = within("another lease", member.next())
         .await
         .expect("a lease");
-    let entries = read(&mut again, 1).await;
-    assert_eq!(entries[0].position, positions[11]);
+    let entries = within("a record", again.records.read(one)).await;
+    assert_eq!(entries.expect("read")[0].position, positions[11]);
     assert!(log.records_lost() > 0);
 }
 
