@@ -29,6 +29,9 @@ struct Ban {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// Who may depend on it all the same.
+    #[serde(default)]
+    wrappers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -55,9 +58,15 @@ fn nothing_banned_is_built() {
     let rules = rules();
     for package in packages() {
         let ban = rules.bans.deny.iter().find(|ban| ban.name == package.name);
-        if let Some(ban) = ban {
-            panic!("{} is banned: {}", ban.name, ban.reason);
-        }
+        let Some(ban) = ban else { continue };
+        let users = users_of(&package);
+        let others: Vec<_> = users.iter().filter(|u| !ban.wrappers.contains(u)).collect();
+        assert!(
+            !users.is_empty() && others.is_empty(),
+            "{} is banned, yet {others:?} use it: {}",
+            ban.name,
+            ban.reason
+        );
     }
 }
 
@@ -117,14 +126,7 @@ struct Package {
 /// Everything from outside that is compiled into anything of ours, on any platform. From
 /// `cargo tree`, because `cargo metadata` also lists what no enabled feature asks for.
 fn packages() -> Vec<Package> {
-    let arguments =
-        "tree --locked --workspace --target all -e normal,build --prefix none --format {p}|{l}";
-    let out = Command::new(env!("CARGO"))
-        .args(arguments.split(' '))
-        .current_dir(root())
-        .output()
-        .expect("cargo tree runs");
-    let text = String::from_utf8(out.stdout).expect("cargo tree prints UTF-8");
+    let text = tree(&["--prefix", "none", "--format", "{p}|{l}"]);
     let mut lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
     lines.sort_unstable();
     lines.dedup();
@@ -134,6 +136,38 @@ fn packages() -> Vec<Package> {
         "cargo tree listed next to nothing: {text}"
     );
     packages
+}
+
+/// The packages that depend on `package` directly.
+fn users_of(package: &Package) -> Vec<String> {
+    let id = format!(
+        "{}@{}",
+        package.name,
+        package.version.trim_start_matches('v')
+    );
+    let text = tree(&["--prefix", "depth", "--depth", "1", "--invert", &id]);
+    let users = text.lines().filter_map(|line| line.strip_prefix('1'));
+    let name = |user: &str| user.split(' ').next().unwrap_or_default().to_owned();
+    users.map(name).collect()
+}
+
+fn tree(arguments: &[&str]) -> String {
+    let common = [
+        "tree",
+        "--locked",
+        "--workspace",
+        "--target",
+        "all",
+        "-e",
+        "normal,build",
+    ];
+    let out = Command::new(env!("CARGO"))
+        .args(common)
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo tree runs");
+    String::from_utf8(out.stdout).expect("cargo tree prints UTF-8")
 }
 
 fn package(line: &str) -> Package {
