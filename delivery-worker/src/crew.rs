@@ -18,7 +18,7 @@ use crate::attempt::Outfit;
 use crate::callee::Callee;
 use crate::desk::{Desk, Done, Fate};
 use crate::instruments::Instruments;
-use crate::lanes::{Bounds, Class, Ended, LaneKey, Lanes, Moves, Next, Start};
+use crate::lanes::{Bounds, Class, Ended, LaneKey, Lanes, Moves, Next, Start, WIDEN_EVERY};
 use crate::letter::{Delivery, Origin};
 use crate::seat::{Call, Seat};
 use crate::sender;
@@ -39,6 +39,8 @@ pub(crate) struct Crew {
     catalog: ArcSwap<Catalog>,
     lanes: Mutex<Lanes>,
     eased: Notify,
+    /// Some lane waits for its own sender.
+    narrowed: Notify,
 }
 
 /// A delivery that somebody is to send now.
@@ -87,6 +89,7 @@ impl Crew {
             catalog: ArcSwap::default(),
             lanes: Mutex::new(Lanes::new(bounds)),
             eased: Notify::new(),
+            narrowed: Notify::new(),
         }
     }
 
@@ -103,7 +106,7 @@ impl Crew {
     /// Changes the lanes and does what they answer.
     pub(crate) fn alter(self: &Arc<Self>, change: impl FnOnce(&mut Lanes, &mut Moves)) {
         let mut moves = Moves::default();
-        change(&mut self.lanes.lock(), &mut moves);
+        self.with_lanes(|lanes| change(lanes, &mut moves));
         self.carry_out(moves);
     }
 
@@ -153,7 +156,14 @@ impl Crew {
 
     /// Reads or changes the lanes where nothing starts by it.
     pub(crate) fn with_lanes<T>(&self, look: impl FnOnce(&mut Lanes) -> T) -> T {
-        look(&mut self.lanes.lock())
+        let mut lanes = self.lanes.lock();
+        let seen = look(&mut lanes);
+        let narrow = lanes.has_narrow();
+        drop(lanes);
+        if narrow {
+            self.narrowed.notify_one();
+        }
+        seen
     }
 
     /// A shift ends: what waits is dropped, who is idle goes home, what is under way goes on.
@@ -177,13 +187,21 @@ impl Crew {
         }
     }
 
+    /// Gives lanes more senders as they turn out to need them. Never ends by itself.
+    pub(crate) async fn widen(self: &Arc<Self>) {
+        loop {
+            self.narrowed.notified().await;
+            tokio::time::sleep(WIDEN_EVERY).await;
+            self.alter(|lanes, moves| lanes.widen(Instant::now(), moves));
+        }
+    }
+
     /// A sender ended an attempt.
     pub(crate) fn next(self: &Arc<Self>, key: LaneKey, seat: &Arc<Seat>, ended: Ended) -> Turn {
-        let (next, eases) = {
-            let mut lanes = self.lanes.lock();
+        let (next, eases) = self.with_lanes(|lanes| {
             let next = lanes.next(key, seat, ended, Instant::now());
             (next, lanes.totals().moving == self.moving_max / 2)
-        };
+        });
         if eases {
             self.eased.notify_waiters();
         }
@@ -248,7 +266,8 @@ impl Crew {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let start = self.crew.lanes.lock().release(self.class, Instant::now());
+        let release = |lanes: &mut Lanes| lanes.release(self.class, Instant::now());
+        let start = self.crew.with_lanes(release);
         if let Some(start) = start {
             self.crew.begin(start);
         }

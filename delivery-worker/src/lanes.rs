@@ -3,7 +3,8 @@
 //! Pure state behind one lock: no IO, no clock, no task. Every method is told `now` and answers
 //! with what is to be done ([`Start`], [`Displaced`]); the [`crew`](crate::crew) does it.
 //!
-//! - A lane belongs to one endpoint in one shift. It sends at most `lane_in_flight` at a time.
+//! - A lane belongs to one endpoint in one shift. It sends at most `lane_in_flight` at a time, and
+//!   no more than help while its endpoint answers fast ([`width`]).
 //! - A *permit* stands for an attempt from its start to the commit of its outcome; how many a lane
 //!   may use depends on how it has been doing ([`permits`]). Who finds none waits in turn.
 //! - What waits is bounded over all lanes by count and bytes. A lane may fill half of what is left;
@@ -14,6 +15,7 @@
 mod lane;
 mod parked;
 mod permits;
+mod width;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,6 +36,8 @@ use permits::Permits;
 
 /// A busy lane without a success for this long is stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
+/// How often narrow lanes are looked at.
+pub(crate) const WIDEN_EVERY: Duration = width::STALL;
 /// Most deliveries that a stuck lane keeps in memory.
 const STUCK_MAX: usize = 64;
 /// Most retries that wait in one lane; more park.
@@ -59,6 +63,8 @@ pub(crate) struct Lanes {
     shifts: Vec<u32>,
     totals: Totals,
     permits: Permits,
+    /// Lanes that wait for their own sender; they may be worth another before long.
+    narrow: Vec<LaneKey>,
     /// Lanes that found no permit, by class, in turn.
     waiting: [VecDeque<LaneKey>; 3],
     /// The class that was granted a permit last.
@@ -115,7 +121,8 @@ pub(crate) enum Next {
 /// How an attempt ended, as far as the lane cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    Delivered,
+    /// After this long.
+    Delivered(Duration),
     Failed,
 }
 
@@ -127,6 +134,7 @@ impl Lanes {
             by_key: HashMap::new(),
             shifts: Vec::new(),
             totals: Totals::default(),
+            narrow: Vec::new(),
             waiting: Default::default(),
             turn: 0,
             idle_seats: 0,
@@ -345,6 +353,21 @@ impl Lanes {
         }
     }
 
+    /// Whether some lane waits for its own sender: [`Lanes::widen`] is due within [`WIDEN_EVERY`].
+    pub(crate) fn has_narrow(&self) -> bool {
+        !self.narrow.is_empty()
+    }
+
+    /// Starts what waits in narrow lanes that are worth another sender by now.
+    pub(crate) fn widen(&mut self, now: Instant, moves: &mut Moves) {
+        for key in std::mem::take(&mut self.narrow) {
+            if let Some(lane) = self.by_key.get_mut(&key) {
+                lane.narrow = false;
+                self.start(key, now, &mut moves.starts);
+            }
+        }
+    }
+
     /// Finds the lanes that got stuck without anybody noticing.
     pub(crate) fn assess(&mut self, now: Instant) {
         for lane in self.by_key.values_mut() {
@@ -442,6 +465,13 @@ impl Lanes {
         if !lane.has_work() || lane.running >= self.permits.share(class) {
             return None;
         }
+        if lane.is_wide(now) {
+            if !lane.narrow {
+                lane.narrow = true;
+                self.narrow.push(key);
+            }
+            return None;
+        }
         if self.permits.left(class) == 0 {
             if !lane.waiting {
                 lane.waiting = true;
@@ -494,7 +524,8 @@ impl Lanes {
     fn queue_again(&mut self, key: LaneKey, now: Instant) {
         if let Some(lane) = self.by_key.get_mut(&key) {
             let class = lane.class(now);
-            if !lane.waiting && lane.has_work() && lane.running < self.permits.share(class) {
+            let more = lane.running < self.permits.share(class) && !lane.is_wide(now);
+            if !lane.waiting && lane.has_work() && more {
                 lane.waiting = true;
                 self.waiting[class.index()].push_back(key);
             }

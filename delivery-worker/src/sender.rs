@@ -40,10 +40,9 @@ pub(crate) async fn run(crew: Arc<Crew>, first: Assignment) {
         done.permit = Some(permit);
         desk.come_back(done);
         drop(desk);
-        failures = if ended == Ended::Delivered {
-            0
-        } else {
-            failures + 1
+        failures = match ended {
+            Ended::Delivered(_) => 0,
+            Ended::Failed => failures + 1,
         };
         if failures > FAILURES_MAX {
             tokio::time::sleep(BREATH).await;
@@ -117,7 +116,9 @@ fn judge(crew: &Crew, callee: &Callee, delivery: &Delivery, attempt: &Attempt) -
 
 fn how(fate: &Fate) -> Ended {
     match fate {
-        Fate::Attempted(tried) if tried.attempt.outcome.is_delivered() => Ended::Delivered,
+        Fate::Attempted(tried) if tried.attempt.outcome.is_delivered() => {
+            Ended::Delivered(tried.attempt.latency)
+        }
         _ => Ended::Failed,
     }
 }

@@ -127,7 +127,10 @@ impl Worker {
             desks: self.desks,
             last_shift: AtomicU32::new(0),
         });
-        work_shifts(&floor, &drain).await;
+        tokio::select! {
+            () = work_shifts(&floor, &drain) => {}
+            () = self.crew.widen() => {}
+        }
         written.cancel();
         if let Err(error) = writing.await {
             tracing::error!(%error, "the history's writer panicked");

@@ -94,6 +94,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     telemetry::start_logging(config.server.log_format, filter)
         .map_err(|e| Failure::usage(e.to_string()))?;
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads())
         .enable_all()
         .build()
         .map_err(|e| Failure::refused("RUNTIME", format!("cannot start: {e}")))?
@@ -108,6 +109,13 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
             eprintln!("fanfare is ready at http://{}", running.addresses().listen);
             running.until_stopped(signals).await
         })
+}
+
+/// Threads of the runtime: one core is left to the storage threads and the kernel. Work that moves
+/// between more threads than there are cores for costs a fifth more per delivery (measured on 2).
+fn worker_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores - 1).max(1)
 }
 
 impl ServeArgs {

@@ -10,16 +10,16 @@
 //! know must hold the shard and alarm: a newer writer is about ([`RecordError::UnknownVersion`]).
 //! Bytes whose checksum is wrong are quarantined raw, then settled ([`RecordError::Damaged`]).
 
+mod event;
 mod identity;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fanfare_domain::{
-    AcceptedEvent, BodyHash, Data, DeliveryId, EndpointId, Event, EventId, EventType, Place,
-    Position, Source, SubscriptionId, Target, TenantId, Timestamp,
+    AcceptedEvent, Data, DeliveryId, EndpointId, Place, Position, SubscriptionId, Target, TenantId,
+    Timestamp,
 };
 pub use identity::Identity;
 use prost::Message;
@@ -124,7 +124,7 @@ impl Record {
             self.part_count()
         );
         match self {
-            Self::Event(event) => frame(1, &EventWire::from(event)),
+            Self::Event(event) => encode_event(event),
             Self::Delivery(record) => frame(2, &DeliveryWire::from(record)),
             Self::Redrive(record) => frame(3, &RedriveWire::from(record)),
             Self::Test(record) => frame(4, &DeliveryWire::from(record)),
@@ -136,10 +136,7 @@ impl Record {
         let (kind, body) = unframe(bytes)?;
         let damaged = |_| RecordError::Damaged;
         match kind {
-            1 => EventWire::decode(body)
-                .map_err(damaged)?
-                .try_into()
-                .map(Self::Event),
+            1 => event::decode(&body).map(Self::Event),
             2 => DeliveryWire::decode(body)
                 .map_err(damaged)?
                 .try_into()
@@ -160,16 +157,23 @@ impl Record {
 
 /// Encodes an accepted event as the events stream does, for stores that keep it.
 pub fn encode_event(event: &AcceptedEvent) -> Bytes {
-    frame(1, &EventWire::from(event))
+    let body = event::encode(event, &event.event.data);
+    framed(1, body.len(), |out| out.put_slice(&body))
 }
 
 fn frame(kind: u8, message: &impl Message) -> Bytes {
-    let mut out = BytesMut::with_capacity(HEADER + message.encoded_len());
+    // Encoding into a growing buffer cannot run out of room, the only error there is.
+    framed(kind, message.encoded_len(), |out| {
+        let _ = message.encode(out);
+    })
+}
+
+fn framed(kind: u8, len: usize, body: impl FnOnce(&mut BytesMut)) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEADER + len);
     out.put_u8(MAJOR);
     out.put_u8(kind);
     out.put_u32_le(0);
-    // Encoding into a growing buffer cannot run out of room, the only error there is.
-    let _ = message.encode(&mut out);
+    body(&mut out);
     let crc = checksum(&out);
     out[2..HEADER].copy_from_slice(&crc.to_le_bytes());
     out.freeze()
@@ -197,47 +201,10 @@ fn checksum(framed: &[u8]) -> u32 {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct EventWire {
-    #[prost(string, tag = "1")]
-    tenant: String,
-    #[prost(string, tag = "2")]
-    id: String,
-    #[prost(string, tag = "3")]
-    source: String,
-    #[prost(string, tag = "4")]
-    event_type: String,
-    #[prost(string, optional, tag = "5")]
-    subject: Option<String>,
-    #[prost(sint64, optional, tag = "6")]
-    time: Option<i64>,
-    #[prost(string, tag = "7")]
-    data_content_type: String,
-    #[prost(string, optional, tag = "8")]
-    data_schema: Option<String>,
-    #[prost(oneof = "DataWire", tags = "9, 10")]
-    data: Option<DataWire>,
-    #[prost(string, optional, tag = "11")]
-    ordering_key: Option<String>,
-    #[prost(btree_map = "string, string", tag = "12")]
-    extensions: BTreeMap<String, String>,
-    #[prost(sint64, tag = "13")]
-    accept_time: i64,
-    #[prost(bytes = "vec", tag = "14")]
-    body_hash: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-enum DataWire {
-    #[prost(bytes = "bytes", tag = "9")]
-    Bytes(Bytes),
-    #[prost(bytes = "bytes", tag = "10")]
-    Text(Bytes),
-}
-
-#[derive(Clone, PartialEq, Message)]
 struct DeliveryWire {
-    #[prost(message, optional, tag = "1")]
-    event: Option<EventWire>,
+    /// An event as the events stream has it, read and written by [`event`].
+    #[prost(bytes = "bytes", tag = "1")]
+    event: Bytes,
     #[prost(bool, tag = "2")]
     inline: bool,
     #[prost(uint32, tag = "3")]
@@ -265,73 +232,14 @@ struct RedriveWire {
     deliveries: Vec<Vec<u8>>,
 }
 
-impl From<&AcceptedEvent> for EventWire {
-    fn from(accepted: &AcceptedEvent) -> Self {
-        let event = &accepted.event;
-        Self {
-            tenant: accepted.tenant.as_str().into(),
-            id: event.id.as_str().into(),
-            source: event.source.as_str().into(),
-            event_type: event.event_type.as_str().into(),
-            subject: event.subject.clone(),
-            time: event.time.map(Timestamp::micros),
-            data_content_type: event.data_content_type.clone(),
-            data_schema: event.data_schema.clone(),
-            data: match &event.data {
-                Data::None => None,
-                Data::Bytes(bytes) => Some(DataWire::Bytes(bytes.clone())),
-                Data::Text(bytes) => Some(DataWire::Text(bytes.clone())),
-            },
-            ordering_key: event.ordering_key.clone(),
-            extensions: event.extensions.clone(),
-            accept_time: accepted.accept_time.micros(),
-            body_hash: accepted.body_hash.0.to_vec(),
-        }
-    }
-}
-
-impl TryFrom<EventWire> for AcceptedEvent {
-    type Error = RecordError;
-
-    fn try_from(wire: EventWire) -> Result<Self, RecordError> {
-        let damaged = |_| RecordError::Damaged;
-        let event = Event {
-            id: EventId::try_new(&wire.id).map_err(damaged)?,
-            source: Source::try_new(&wire.source).map_err(damaged)?,
-            event_type: EventType::try_new(&wire.event_type).map_err(damaged)?,
-            subject: wire.subject,
-            time: wire.time.map(Timestamp::from_micros),
-            data_content_type: wire.data_content_type,
-            data_schema: wire.data_schema,
-            data: match wire.data {
-                None => Data::None,
-                Some(DataWire::Bytes(bytes)) => Data::Bytes(bytes),
-                Some(DataWire::Text(bytes)) => Data::Text(bytes),
-            },
-            ordering_key: wire.ordering_key,
-            extensions: wire.extensions,
-        };
-        Ok(Self {
-            tenant: TenantId::try_new(&wire.tenant).map_err(damaged)?,
-            event,
-            accept_time: Timestamp::from_micros(wire.accept_time),
-            body_hash: BodyHash(
-                wire.body_hash
-                    .try_into()
-                    .map_err(|_| RecordError::Damaged)?,
-            ),
-        })
-    }
-}
-
 impl From<&DeliveryRecord> for DeliveryWire {
     fn from(record: &DeliveryRecord) -> Self {
-        let mut event = EventWire::from(&*record.event);
-        if !record.inline {
-            event.data = None;
-        }
+        let data = match record.inline {
+            true => &record.event.event.data,
+            false => &Data::None,
+        };
         Self {
-            event: Some(event),
+            event: event::encode(&record.event, data),
             inline: record.inline,
             place_span: record.place.span.into(),
             place_position: record.place.position.0,
@@ -364,7 +272,7 @@ impl TryFrom<DeliveryWire> for DeliveryRecord {
             return Err(RecordError::Damaged);
         }
         Ok(Self {
-            event: Arc::new(wire.event.ok_or(RecordError::Damaged)?.try_into()?),
+            event: Arc::new(event::decode(&wire.event)?),
             inline: wire.inline,
             place: Place {
                 span: u16::try_from(wire.place_span).map_err(|_| RecordError::Damaged)?,

@@ -139,7 +139,8 @@ impl EventFilter {
 #[async_trait]
 pub trait EventRows: Send + Sync {
     /// What is known of an identity at once, for the front door: `None` means *not known here*,
-    /// never *does not exist*. Must not block for longer than a local read.
+    /// never *does not exist*. Only what is durable is known: the answer to a repeat is an ack.
+    /// Must not block for longer than a local read.
     fn known(&self, key: &EventKey) -> Option<Known>;
 
     /// Claims records of the span that `tenure` is for, in order; one answer each. Claims of one

@@ -8,6 +8,7 @@ use fanfare_domain::EndpointId;
 use tokio::time::Instant;
 
 use super::parked::ParkedRows;
+use super::width::Width;
 use super::{Class, Displaced, Ended, PATIENCE, Totals};
 use crate::callee::Callee;
 use crate::desk::{Aside, Desk};
@@ -36,6 +37,9 @@ pub(crate) struct Lane {
     pub(super) idle: Vec<Arc<Seat>>,
     /// Whether it stands in a line for a permit.
     pub(super) waiting: bool,
+    /// Whether it is worth no more senders than it has, and has more to send.
+    pub(super) narrow: bool,
+    width: Width,
     turn: u8,
     /// When it last delivered, or became busy.
     progress: Instant,
@@ -74,6 +78,8 @@ impl Lane {
             seats: 0,
             idle: Vec::new(),
             waiting: false,
+            narrow: false,
+            width: Width::new(now),
             turn: 0,
             progress: now,
             pace: Pace::Unknown,
@@ -132,6 +138,12 @@ impl Lane {
         }
     }
 
+    /// Whether its endpoint answers too fast for another sender to help.
+    pub(super) fn is_wide(&self, now: Instant) -> bool {
+        let senders = self.width.senders(now);
+        senders.is_some_and(|senders| self.running >= senders)
+    }
+
     fn is_late(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.progress) > PATIENCE
     }
@@ -175,6 +187,7 @@ impl Lane {
         if self.running == 0 {
             // Waiting for a permit is not the endpoint's fault.
             self.progress = now;
+            self.width.busy(now);
         }
         self.account(totals, &delivery);
         self.want_parked();
@@ -227,12 +240,16 @@ impl Lane {
     pub(super) fn ended(&mut self, totals: &mut Totals, ended: Ended, now: Instant) {
         self.running -= 1;
         match ended {
-            Ended::Delivered => {
+            Ended::Delivered(latency) => {
                 self.class = Class::Proven;
                 self.progress = now;
+                self.width.delivered(latency, now);
                 self.set_pace(totals, Pace::Moving);
             }
-            Ended::Failed => self.class = Class::Failing,
+            Ended::Failed => {
+                self.class = Class::Failing;
+                self.width.failed(now);
+            }
         }
     }
 

@@ -38,6 +38,8 @@ pub struct Audit {
     pub wrong: usize,
     /// Deliveries of one ordering key first seen out of order by an ordered subscriber.
     pub order: usize,
+    /// The first of what was lost: subscriber and event.
+    pub missing: Vec<(usize, String)>,
     /// Some of each, for a person.
     pub examples: Vec<String>,
 }
@@ -92,6 +94,9 @@ impl Audit {
         let accepted = saw.get(&key).is_some_and(|pair| pair.accepted > 0);
         if !accepted && !dead.contains(&key) {
             self.lost += 1;
+            if self.missing.len() < EXAMPLES {
+                self.missing.push(key.clone());
+            }
             self.example("LOST", subscriber, id, &format!("{:?}", saw.get(&key)));
         }
     }

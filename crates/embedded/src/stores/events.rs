@@ -65,6 +65,12 @@ impl Events {
         }
     }
 
+    /// `known`, if its record is durable. The view also shows what only has its place yet, or what
+    /// was lost with a failed sync; a repeat is answered as accepted, so it must not rely on that.
+    fn durable(&self, known: Known, place: Place) -> Option<Known> {
+        (place.position.0 < self.journal.engine.durable()).then_some(known)
+    }
+
     /// Claims the first of `claims` that fit into one part, in one turn.
     fn claim_part(&self, tenure: &Tenure, claims: &[Claim]) -> Result<Vec<Claimed>, Refused> {
         let _turn = self.turn.lock();
@@ -173,10 +179,11 @@ impl EventRows for Events {
         let names = identity_key(key.tenant.as_str(), key.id.as_str(), key.source.as_str());
         // "Not known here" is the answer to a view that cannot be read: the claim will tell.
         match head(&self.journal.engine, &names) {
-            Ok(Some(head)) => Some(head.known),
+            Ok(Some(head)) => self.durable(head.known, head.place),
             Ok(None) => {
                 let accepted = self.journal.engine.get(ACCEPTED, &names).ok()??;
-                parse_accepted(&accepted).map(|(known, _)| known)
+                let (known, place) = parse_accepted(&accepted)?;
+                self.durable(known, place)
             }
             Err(_) => None,
         }

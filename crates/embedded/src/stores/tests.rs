@@ -8,7 +8,7 @@ use fanfare_domain::{AcceptedEvent, Place};
 use fanfare_event_log::Stream;
 use fanfare_event_log::record::encode_event;
 use fanfare_store::Stores;
-use fanfare_store::conformance::{Backend, CHANGES_KEPT_IN_TESTS};
+use fanfare_store::conformance::{Backend, CHANGES_KEPT_IN_TESTS, fixtures};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
@@ -108,4 +108,23 @@ mod flushing {
     use super::Embedded;
 
     fanfare_store::store_conformance!(Embedded<{ 4 << 10 }>);
+}
+
+/// The answer to a repeat is an ack, so it must not come from what a failed sync loses.
+#[tokio::test]
+async fn an_event_that_is_not_durable_is_not_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = FaultyDisk::new(256 << 20);
+    let (engine, stores) = open(&dir, &disk, 1 << 20).await;
+    let append = async |event: &AcceptedEvent| {
+        let mut batch = Batch::default();
+        batch.append(Stream::Events, 0, encode_event(event));
+        engine.write(batch).await.unwrap().durable().await
+    };
+    let (kept, lost) = (fixtures::event("kept", "{}"), fixtures::event("lost", "{}"));
+    append(&kept).await.unwrap();
+    disk.fail_sync();
+    append(&lost).await.unwrap_err();
+    assert!(stores.events.known(&kept.key()).is_some());
+    assert_eq!(stores.events.known(&lost.key()), None);
 }

@@ -53,18 +53,18 @@ impl<'a> Identity<'a> {
     }
 }
 
-fn slice<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn slice<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(decode_varint(body).ok()?).ok()?;
     let (taken, rest) = body.split_at_checked(length)?;
     *body = rest;
     Some(taken)
 }
 
-fn text<'a>(body: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn text<'a>(body: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(slice(body)?).ok()
 }
 
-fn zigzag(number: u64) -> i64 {
+pub(super) fn zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 

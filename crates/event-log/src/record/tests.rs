@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use fanfare_domain::{BodyHash, Event, EventId, EventType, Source};
+
 use super::*;
 
 fn text() -> impl Strategy<Value = String> {

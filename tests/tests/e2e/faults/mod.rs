@@ -81,7 +81,10 @@ impl Siege {
 
 /// Waits until everything has arrived and the server has stopped, so that nothing more can come.
 async fn ended(world: &mut World, closing: &Closing) -> Audit {
-    closing.settles().await;
+    let settled = closing.settles().await;
+    if settled.lost > 0 {
+        explain(world, &settled).await;
+    }
     let exit = world.stop().await;
     assert_eq!(exit.code, Some(0), "{}", exit.log);
     let audit = closing.audit(&Dead::new());
@@ -91,6 +94,15 @@ async fn ended(world: &mut World, closing: &Closing) -> Audit {
         "the run proves nothing: {audit}"
     );
     audit
+}
+
+/// Prints what the server itself knows of deliveries that are missing, while it can be asked.
+async fn explain(world: &World, audit: &Audit) {
+    for (subscriber, id) in &audit.missing {
+        let event = world.api().event(id).await;
+        println!("missing at subscriber {subscriber}: {id}: {event:#?}");
+    }
+    println!("{}", world.server().log().text());
 }
 
 /// With little in flight, so that the bound on repeats says something.

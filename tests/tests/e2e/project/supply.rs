@@ -29,7 +29,7 @@ struct Ban {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
-    /// Who may depend on it all the same.
+    /// Those that may bring it all the same.
     #[serde(default)]
     wrappers: Vec<String>,
 }
@@ -58,15 +58,16 @@ fn nothing_banned_is_built() {
     let rules = rules();
     for package in packages() {
         let ban = rules.bans.deny.iter().find(|ban| ban.name == package.name);
-        let Some(ban) = ban else { continue };
-        let users = users_of(&package);
-        let others: Vec<_> = users.iter().filter(|u| !ban.wrappers.contains(u)).collect();
-        assert!(
-            !users.is_empty() && others.is_empty(),
-            "{} is banned, yet {others:?} use it: {}",
-            ban.name,
-            ban.reason
-        );
+        if let Some(ban) = ban {
+            let allowed = |by: &String| ban.wrappers.contains(by);
+            let by = dependents(&package);
+            assert!(
+                !by.is_empty() && by.iter().all(allowed),
+                "{} is banned, and {by:?} depend on it: {}",
+                ban.name,
+                ban.reason
+            );
+        }
     }
 }
 
@@ -126,7 +127,7 @@ struct Package {
 /// Everything from outside that is compiled into anything of ours, on any platform. From
 /// `cargo tree`, because `cargo metadata` also lists what no enabled feature asks for.
 fn packages() -> Vec<Package> {
-    let text = tree(&["--prefix", "none", "--format", "{p}|{l}"]);
+    let text = tree("--prefix none --format {p}|{l}");
     let mut lines: Vec<_> = text.lines().filter(|line| !line.is_empty()).collect();
     lines.sort_unstable();
     lines.dedup();
@@ -138,32 +139,22 @@ fn packages() -> Vec<Package> {
     packages
 }
 
-/// The packages that depend on `package` directly.
-fn users_of(package: &Package) -> Vec<String> {
-    let id = format!(
-        "{}@{}",
-        package.name,
-        package.version.trim_start_matches('v')
+/// Who depends on `package` directly.
+fn dependents(package: &Package) -> Vec<String> {
+    let version = package.version.trim_start_matches('v');
+    let asked = format!(
+        "--prefix none --depth 1 --invert {}@{version}",
+        package.name
     );
-    let text = tree(&["--prefix", "depth", "--depth", "1", "--invert", &id]);
-    let users = text.lines().filter_map(|line| line.strip_prefix('1'));
-    let name = |user: &str| user.split(' ').next().unwrap_or_default().to_owned();
-    users.map(name).collect()
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    let lines = tree(&asked).lines().skip(1).map(name).collect::<Vec<_>>();
+    lines.into_iter().filter(|name| !name.is_empty()).collect()
 }
 
-fn tree(arguments: &[&str]) -> String {
-    let common = [
-        "tree",
-        "--locked",
-        "--workspace",
-        "--target",
-        "all",
-        "-e",
-        "normal,build",
-    ];
+fn tree(more: &str) -> String {
+    let arguments = format!("tree --locked --workspace --target all -e normal,build {more}");
     let out = Command::new(env!("CARGO"))
-        .args(common)
-        .args(arguments)
+        .args(arguments.split(' '))
         .current_dir(root())
         .output()
         .expect("cargo tree runs");
