@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test fmt fmt-check lint unit bench bench-long torture audit needs needs-test clean
+.PHONY: help build run test fmt fmt-check lint unit bench bench-long torture audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 KNOWN_FAILURES := $(shell grep -v '^\#' tests/known-failures.txt)
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## Build Fanfare and watch it deliver: server, receiver and events, nothing else needed
 	@exec $(TARGET_DIR)/release/fanfare serve --demo
@@ -47,6 +47,12 @@ torture: needs-test ## Kill the server 1,000 times under load and count what was
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare FANFARE_KILLS=$${FANFARE_KILLS:-1000} \
 	  cargo test --locked -p fanfare-tests --test e2e -- --nocapture --exact faults::kill::random_kills_under_load
+
+services: needs-test ## Start a Kafka broker and a Cassandra node for many test runs, until services-down
+	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- up
+
+services-down: ## End them and remove their files
+	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- down
 
 audit: ## Known vulnerabilities in dependencies, where the advisory database can be had
 	@.ci/audit

@@ -47,7 +47,15 @@ impl Tenure {
 
     /// Moves the deadline to `length` from now, unless the tenure has ended.
     pub fn extend(&self, length: Duration) {
-        let until = (self.0.origin.elapsed() + length).as_micros();
+        self.extend_until(Instant::now() + length);
+    }
+
+    /// Moves the deadline to `deadline`, unless the tenure has ended or lasts longer already. For
+    /// an owner that knows until when it may write: however late this is called, it grants no more.
+    pub fn extend_until(&self, deadline: Instant) {
+        let until = deadline
+            .saturating_duration_since(self.0.origin)
+            .as_micros();
         let until = u64::try_from(until).unwrap_or(u64::MAX).max(1);
         let raise = |now: u64| (now != 0).then_some(until.max(now));
         // An error only says that the tenure has ended, which is then the answer of `is_current`.
@@ -106,6 +114,20 @@ mod tests {
         }
         tenure.extend(Duration::from_mins(1));
         assert!(tenure.is_current(), "extending is what keeps it");
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_extends_nothing() {
+        let tenure = Tenure::lasting(Duration::ZERO, 0);
+        let passed = Instant::now();
+        while tenure.is_current() || passed.elapsed().is_zero() {
+            std::hint::spin_loop();
+        }
+        tenure.extend_until(passed);
+        assert!(!tenure.is_current());
+        tenure.extend_until(Instant::now() + Duration::from_mins(1));
+        tenure.extend_until(passed);
+        assert!(tenure.is_current(), "a deadline never moves back");
     }
 
     #[test]

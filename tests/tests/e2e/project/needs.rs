@@ -10,18 +10,40 @@ use super::root;
 /// What the script itself runs, beside the shell's own words.
 const BASICS: &[&str] = &["bash", "env", "id", "sed", "sort", "head", "cut"];
 
+/// What the script asks for beside Rust and npm, as commands.
+const OTHERS: &[&str] = &[
+    "cc",
+    "c++",
+    "make",
+    "pkg-config",
+    "node",
+    "go",
+    "python3",
+    "java",
+    "mvn",
+    "setpriv",
+];
+
 #[test]
 fn a_missing_program_is_named_in_one_sentence() {
-    let said = needs_with(&["cc", "node", "npm", "go", "python3"]);
+    let said = needs_with(&[OTHERS, &["npm"]].concat());
     assert_eq!(
         said,
         "fanfare: missing: Rust. Install it from https://rustup.rs and run make again.\n"
     );
 
-    let said = needs_with(&["cc", "cargo", "rustc", "node", "go", "python3"]);
+    let said = needs_with(&[OTHERS, &["cargo", "rustc"]].concat());
     assert_eq!(
         said,
         "fanfare: missing: npm. Install them (Debian: apt-get install npm) and run make again.\n"
+    );
+
+    let others: Vec<_> = OTHERS.iter().copied().filter(|o| *o != "java").collect();
+    let said = needs_with(&[&others[..], &["cargo", "rustc", "npm"]].concat());
+    assert_eq!(
+        said,
+        "fanfare: missing: java. Install them (Debian: apt-get install openjdk-17-jre-headless) \
+         and run make again.\n"
     );
 }
 

@@ -1,0 +1,291 @@
+//! Appending: whole batches, admitted within a bound, to explicit partitions.
+//!
+//! A batch is admitted (counted in records and bytes), handed to the client in one go without an
+//! await between, and answered once by whichever record is reported last. So a caller that goes
+//! away either handed over all of its batch or nothing, and a batch costs one wake-up.
+//!
+//! When the client says that no broker answers, appends are refused before anything is handed over,
+//! until a question to the brokers is answered again. A fatal error of the idempotent producer
+//! (its sequence can no longer be guaranteed) ends that client and starts another; what was in
+//! flight is indeterminate.
+
+mod batch;
+mod health;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use fanfare_domain::Position;
+use fanfare_event_log::{LogError, LogErrorKind};
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{
+    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use tokio::sync::Semaphore;
+
+use self::batch::{Batch, Ticket};
+use self::health::Health;
+use crate::client::Common;
+use crate::config::KafkaConfig;
+use crate::error::{self, OpenError};
+use crate::layout::Seat;
+
+/// Bytes that one permit of the byte bound stands for.
+const PERMIT_BYTES: usize = 1024;
+
+/// A record and where it goes.
+pub(crate) struct Routed {
+    pub(crate) seat: Seat,
+    pub(crate) bytes: bytes::Bytes,
+}
+
+/// The producer of a log.
+pub(crate) struct Producer {
+    properties: ClientConfig,
+    common: Common,
+    /// `None` once closed.
+    client: Mutex<Option<Client>>,
+    health: Arc<Health>,
+    records: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    /// How many `permits` there are.
+    permits_max: usize,
+    records_max: usize,
+    record_max_bytes: usize,
+    timeout: Duration,
+}
+
+type Client = Arc<ThreadedProducer<Context>>;
+
+/// Context of the client: answers batches and listens for bad news.
+pub(crate) struct Context {
+    common: Common,
+    health: Arc<Health>,
+}
+
+impl Producer {
+    pub(crate) fn new(config: &KafkaConfig, common: Common) -> Result<Self, OpenError> {
+        let properties = config.producer()?;
+        let health = Arc::new(Health::new(config.request_timeout()));
+        let client = client(&properties, &common, &health).map_err(|error| {
+            OpenError::configuration(format!(
+                "the Kafka client does not take this configuration ({error}); correct it"
+            ))
+        })?;
+        let permits_max = size(config.append_queue_max_bytes) / PERMIT_BYTES;
+        let records_max = size(config.append_queue_max_records);
+        Ok(Self {
+            properties,
+            common,
+            client: Mutex::new(Some(client)),
+            health,
+            records: Arc::new(Semaphore::new(records_max)),
+            permits: Arc::new(Semaphore::new(permits_max)),
+            permits_max,
+            records_max,
+            record_max_bytes: size(config.record_max_bytes),
+            timeout: config.publish_timeout(),
+        })
+    }
+
+    /// Appends; one position per record.
+    pub(crate) async fn append(&self, records: Vec<Routed>) -> Result<Vec<Position>, LogError> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (batch, answer) = self.admit(&records).await?;
+        let client = self.healthy().await?;
+        hand_over(&client, &batch, &records);
+        // Whoever waits must not be the one that drops a retired client, which blocks.
+        drop((client, batch, records));
+        match tokio::time::timeout(self.answer_max(), answer).await {
+            Ok(Ok(answer)) => answer,
+            // The client was dropped, or is stuck: nobody will say.
+            Ok(Err(_)) | Err(_) => Err(LogErrorKind::Unknown.into()),
+        }
+    }
+
+    /// Waits for room within the publish deadline.
+    async fn admit(&self, records: &[Routed]) -> Result<(Arc<Batch>, batch::Answer), LogError> {
+        let sizes = records.iter().map(|record| record.bytes.len());
+        if sizes.clone().any(|bytes| bytes > self.record_max_bytes) {
+            return Err(LogErrorKind::TooLarge.into());
+        }
+        let permits: usize = sizes.map(|bytes| bytes / PERMIT_BYTES + 1).sum();
+        if permits > self.permits_max || records.len() > self.records_max {
+            return Err(LogErrorKind::TooLarge.into());
+        }
+        let (records, permits) = (clamp(records.len()), clamp(permits));
+        let room = async {
+            let count = self.records.clone().acquire_many_owned(records).await;
+            let bytes = self.permits.clone().acquire_many_owned(permits).await;
+            Ok::<_, tokio::sync::AcquireError>([count?, bytes?])
+        };
+        match tokio::time::timeout(self.timeout, room).await {
+            Ok(Ok(room)) => Ok(Batch::new(records, room)),
+            Ok(Err(_)) => Err(LogErrorKind::Closed.into()),
+            Err(_) => Err(LogErrorKind::Unavailable.into()),
+        }
+    }
+
+    /// The client, if brokers answer; a new one after a fatal error.
+    async fn healthy(&self) -> Result<Client, LogError> {
+        let client = self.current()?;
+        if !self.health.is_down() {
+            return Ok(client);
+        }
+        if self.health.ask(&client).await {
+            Ok(client)
+        } else {
+            Err(LogErrorKind::Unavailable.into())
+        }
+    }
+
+    fn current(&self) -> Result<Client, LogError> {
+        let mut held = self.client.lock();
+        let Some(current) = &*held else {
+            return Err(LogErrorKind::Closed.into());
+        };
+        let Some((code, reason)) = current.client().fatal_error() else {
+            return Ok(current.clone());
+        };
+        tracing::error!(%code, "the producer is replaced after a fatal error: {reason}");
+        let fresh =
+            client(&self.properties, &self.common, &self.health).map_err(error::unavailable)?;
+        if let Some(broken) = held.replace(fresh.clone()) {
+            retire(broken, Duration::ZERO);
+        }
+        Ok(fresh)
+    }
+
+    /// Gives what was handed over until the publish deadline to be written, and takes nothing more.
+    pub(crate) fn close(&self) {
+        self.records.close();
+        self.permits.close();
+        if let Some(client) = self.client.lock().take() {
+            retire(client, self.timeout);
+        }
+    }
+
+    /// The client reports every record by its own deadline; a little later it is broken.
+    fn answer_max(&self) -> Duration {
+        self.timeout + self.timeout / 2 + Duration::from_secs(1)
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Flushes within `patience`, then drops: dropping alone would throw away what is queued. On a
+/// thread of its own, because both wait.
+fn retire(client: Client, patience: Duration) {
+    let retired = thread::Builder::new()
+        .name("kafka-retire".into())
+        .spawn(move || {
+            if client.flush(patience).is_err() {
+                client.purge(PurgeConfig::default().queue().inflight());
+                // What was purged is reported, so that its callers learn of it.
+                let _ = client.flush(Duration::from_secs(1));
+            }
+        });
+    if let Err(error) = retired {
+        tracing::error!(%error, "no thread to flush the producer on");
+    }
+}
+
+fn client(
+    properties: &ClientConfig,
+    common: &Common,
+    health: &Arc<Health>,
+) -> Result<Client, KafkaError> {
+    let context = Context {
+        common: common.clone(),
+        health: health.clone(),
+    };
+    ThreadedProducer::from_config_and_context(properties, context).map(Arc::new)
+}
+
+/// Hands the whole batch to the client. What it refuses at once is reported at once.
+fn hand_over(client: &ThreadedProducer<Context>, batch: &Arc<Batch>, records: &[Routed]) {
+    for (index, record) in records.iter().enumerate() {
+        let ticket = Box::new(Ticket {
+            batch: batch.clone(),
+            index,
+        });
+        let outgoing = BaseRecord::<(), [u8], _>::with_opaque_to(&record.seat.topic, ticket)
+            .partition(record.seat.partition)
+            .payload(&record.bytes);
+        if let Err((error, _)) = client.send(outgoing) {
+            batch.failed(index, of_send(&error), error);
+        }
+    }
+}
+
+/// A fatal error is reported for records that were never handed over, too.
+fn of_send(error: &KafkaError) -> LogErrorKind {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::Fatal) => LogErrorKind::Unavailable,
+        _ => error::of_delivery(error),
+    }
+}
+
+impl rdkafka::ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Common::write_log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.health.went_down();
+        }
+        Common::write_error(&error, reason);
+    }
+
+    fn generate_oauth_token(
+        &self,
+        _: Option<&str>,
+    ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.common.token()
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        use rdkafka::Message;
+        match result {
+            Ok(message) => {
+                self.health.is_up();
+                let offset = u64::try_from(message.offset()).unwrap_or_default();
+                ticket.batch.written(ticket.index, Position(offset));
+            }
+            Err((error, _)) => {
+                let kind = error::of_delivery(error);
+                ticket.batch.failed(ticket.index, kind, error.clone());
+            }
+        }
+    }
+}
+
+fn size(bytes: u32) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+fn clamp(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

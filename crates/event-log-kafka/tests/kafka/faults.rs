@@ -1,0 +1,5 @@
+//! What goes wrong with brokers, offsets, retention and processes.
+
+mod brokers;
+mod frozen;
+mod offsets;
