@@ -1,0 +1,7 @@
+//! The CQL stores on real nodes: the suites of the seams, migrations, and faults.
+
+mod conformance;
+mod faults;
+mod node;
+mod opening;
+mod proxy;
