@@ -73,7 +73,10 @@ impl ByDelivery {
     }
 
     /// The same, decoded.
-    pub(crate) async fn rows<R: Row>(&self, ids: &[DeliveryId]) -> Result<Vec<Option<R>>, StoreError> {
+    pub(crate) async fn rows<R: Row>(
+        &self,
+        ids: &[DeliveryId],
+    ) -> Result<Vec<Option<R>>, StoreError> {
         let found = self.get(ids).await?;
         let open = |bytes: Option<Vec<u8>>| Ok(bytes.map(|b| R::open(&b)).transpose()?);
         found.into_iter().map(open).collect()
@@ -87,7 +90,9 @@ impl ByDelivery {
         after: Vec<u8>,
         limit: i32,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
-        self.cql.rows(&self.after, (endpoint(of), hour, after, limit)).await
+        self.cql
+            .rows(&self.after, (endpoint(of), hour, after, limit))
+            .await
     }
 }
 

@@ -48,7 +48,8 @@ pub(crate) struct Calendar {
 
 impl Calendar {
     pub(crate) async fn open(cql: &Arc<Cql>, days: u32) -> Result<Self, OpenError> {
-        let range = "SELECT slot FROM calendar WHERE kind = ? AND owner = ? AND slot >= ? AND slot <= ?";
+        let range =
+            "SELECT slot FROM calendar WHERE kind = ? AND owner = ? AND slot >= ? AND slot <= ?";
         Ok(Self {
             insert: cql
                 .prepare("INSERT INTO calendar (kind, owner, slot) VALUES (?, ?, ?) USING TTL ?")

@@ -86,18 +86,29 @@ impl CqlConfig {
             return Err("keyspace: use 1 to 48 of a-z, 0-9 and _, a letter first".into());
         }
         if let Some(datacenter) = &self.datacenter
-            && datacenter.bytes().any(|b| b == b'\'' || b.is_ascii_control())
+            && datacenter
+                .bytes()
+                .any(|b| b == b'\'' || b.is_ascii_control())
         {
             return Err("datacenter: use its name as the store shows it".into());
         }
         let kept = self.event_retention_days;
         let rules = [
-            (self.contact_points.is_empty(), "contact_points: name at least one host:port"),
+            (
+                self.contact_points.is_empty(),
+                "contact_points: name at least one host:port",
+            ),
             (self.replication == 0, "replication: use 1 or more"),
-            (self.request_timeout_ms == 0, "request_timeout_ms: use 1 or more"),
+            (
+                self.request_timeout_ms == 0,
+                "request_timeout_ms: use 1 or more",
+            ),
             (self.requests_max == 0, "requests_max: use 1 or more"),
             (self.changes_kept == 0, "changes_kept: use 1 or more"),
-            (kept == 0 || kept > 3650, "event_retention_days: use 1 to 3650"),
+            (
+                kept == 0 || kept > 3650,
+                "event_retention_days: use 1 to 3650",
+            ),
             (
                 self.dead_letter_retention_days > kept || self.history_retention_days > kept,
                 "dead_letter_retention_days and history_retention_days: use at most event_retention_days",

@@ -16,7 +16,7 @@
 //! read after it are of that head or newer, and a follower's next changes even that out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use fanfare_store::config::BUCKETS;
@@ -35,12 +35,14 @@ const HEAD: i8 = 0;
 const CHANGE: i8 = 9;
 /// Times that one write is sent.
 const TRIES: usize = 3;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) struct Configured {
     cql: Arc<Cql>,
     statements: Statements,
     kept: u64,
     propagation: Duration,
+    patience: Duration,
 }
 
 struct Statements {
@@ -70,6 +72,7 @@ impl Configured {
             cql: cql.clone(),
             kept: config.changes_kept,
             propagation: Duration::from_millis(config.propagation_ms),
+            patience: config.request_timeout(),
         })
     }
 
@@ -88,6 +91,21 @@ impl Configured {
         })
     }
 
+    /// The maker of a change, asked until someone answers or the time of a request has passed:
+    /// what lost the answer of a write may have taken the connection with it.
+    async fn settle(&self, bucket: u8, change: Head, ours: &[u8]) -> Result<Maker, StoreError> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.maker(bucket, change, ours).await {
+                Err(error) if Instant::now() < deadline => {
+                    tracing::debug!(%error, bucket, "the outcome of a change is not known yet");
+                    tokio::time::sleep(SETTLE_PAUSE).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
     async fn read_changes(
         &self,
         bucket: u8,
@@ -104,7 +122,13 @@ impl Configured {
         rows.into_iter().map(change).collect()
     }
 
-    fn batch(&self, bucket: u8, next: Head, writes: &Vec<Write>, id: &[u8]) -> (Batch, Vec<Vec<CqlValue>>) {
+    fn batch(
+        &self,
+        bucket: u8,
+        next: Head,
+        writes: &Vec<Write>,
+        id: &[u8],
+    ) -> (Batch, Vec<Vec<CqlValue>>) {
         let s = &self.statements;
         let bucket = CqlValue::TinyInt(index(bucket));
         let blob = |bytes: &[u8]| CqlValue::Blob(bytes.to_vec());
@@ -120,7 +144,12 @@ impl Configured {
             values.push(vec![count(next), blob(id), bucket.clone(), expected]);
         }
         batch.append_statement(s.change.clone());
-        values.push(vec![bucket.clone(), blob(&number(next)), blob(id), blob(&writes.seal())]);
+        values.push(vec![
+            bucket.clone(),
+            blob(&number(next)),
+            blob(id),
+            blob(&writes.seal()),
+        ]);
         // All of a batch has one timestamp, at which a delete beats a put: one per key.
         let last = writes.iter().map(|write| match write {
             Write::Put(entry) => (entry.key(), Some(entry.seal())),
@@ -128,7 +157,12 @@ impl Configured {
         });
         for (key, value) in last.collect::<std::collections::BTreeMap<_, _>>() {
             let (kind, tenant, id) = columns(&key);
-            let mut row = vec![bucket.clone(), CqlValue::TinyInt(kind), CqlValue::Text(tenant), blob(&id)];
+            let mut row = vec![
+                bucket.clone(),
+                CqlValue::TinyInt(kind),
+                CqlValue::Text(tenant),
+                blob(&id),
+            ];
             if let Some(value) = value {
                 batch.append_statement(s.put.clone());
                 row.push(CqlValue::Blob(value));
@@ -140,7 +174,12 @@ impl Configured {
         if let Some(old) = next.0.checked_sub(self.kept).filter(|old| *old > 0) {
             batch.append_statement(s.delete.clone());
             let tenant = CqlValue::Text(String::new());
-            values.push(vec![bucket, CqlValue::TinyInt(CHANGE), tenant, blob(&number(Head(old)))]);
+            values.push(vec![
+                bucket,
+                CqlValue::TinyInt(CHANGE),
+                tenant,
+                blob(&number(Head(old))),
+            ]);
         }
         (batch, values)
     }
@@ -148,7 +187,8 @@ impl Configured {
 
 impl Statements {
     async fn prepare(cql: &Cql) -> Result<Self, OpenError> {
-        let head = "SELECT head FROM config WHERE bucket = ? AND kind = 0 AND tenant = '' AND id = 0x";
+        let head =
+            "SELECT head FROM config WHERE bucket = ? AND kind = 0 AND tenant = '' AND id = 0x";
         let row = "WHERE bucket = ? AND kind = ? AND tenant = ? AND id = ?";
         let raise = "UPDATE config SET head = ?, write_id = ? WHERE bucket = ? AND kind = 0 AND tenant = '' AND id = 0x IF head =";
         let mut head_serial = cql.prepare(head).await?;
@@ -187,7 +227,10 @@ impl Statements {
 #[async_trait]
 impl Configuration for Configured {
     async fn heads(&self) -> Result<Vec<Head>, StoreError> {
-        each(0..BUCKETS, |bucket| self.head(&self.statements.head, bucket)).await
+        each(0..BUCKETS, |bucket| {
+            self.head(&self.statements.head, bucket)
+        })
+        .await
     }
 
     async fn load(&self, bucket: u8) -> Result<(Head, Vec<Entry>), StoreError> {
@@ -238,7 +281,7 @@ impl Configuration for Configured {
             if matches!(answer, Ok(true)) {
                 return Ok(next);
             }
-            match (self.maker(bucket, next, &id).await?, answer) {
+            match (self.settle(bucket, next, &id).await?, answer) {
                 (Maker::Us, _) => return Ok(next),
                 (Maker::Other, _) | (Maker::Nobody, Ok(_)) => {
                     return Err(StoreErrorKind::HeadMoved.into());

@@ -53,7 +53,12 @@ impl Letters {
         })
     }
 
-    async fn unlist(&self, tenure: &Tenure, stamp: i64, rows: &[&DeadLetter]) -> Result<(), StoreError> {
+    async fn unlist(
+        &self,
+        tenure: &Tenure,
+        stamp: i64,
+        rows: &[&DeadLetter],
+    ) -> Result<(), StoreError> {
         let put = |row: &&DeadLetter| Put {
             partition: (row.tenant.as_str().to_owned(), slot(row)),
             bytes: 64,
@@ -63,7 +68,12 @@ impl Letters {
         self.cql.put(Some(tenure), stamp, &self.delete, puts).await
     }
 
-    async fn enlist(&self, tenure: &Tenure, stamp: i64, rows: &[&DeadLetter]) -> Result<(), StoreError> {
+    async fn enlist(
+        &self,
+        tenure: &Tenure,
+        stamp: i64,
+        rows: &[&DeadLetter],
+    ) -> Result<(), StoreError> {
         let slots = rows
             .iter()
             .map(|row| (Kind::DeadLetters, row.tenant.as_str().to_owned(), slot(row)));

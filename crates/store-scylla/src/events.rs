@@ -199,8 +199,10 @@ impl Events {
             self.cql.put(Some(tenure), stamp, insert, parts).await?;
         }
         let (first, reseal, listed) = futures::join!(
-            self.cql.put(Some(tenure), stamp, &self.statements.insert, firsts),
-            self.cql.put(Some(tenure), stamp, &self.statements.reseal, resealed),
+            self.cql
+                .put(Some(tenure), stamp, &self.statements.insert, firsts),
+            self.cql
+                .put(Some(tenure), stamp, &self.statements.reseal, resealed),
             self.enlist(tenure, stamp, &verdict.listed),
         );
         first.and(reseal).and(listed)
@@ -242,21 +244,37 @@ impl Events {
         let values = (key.tenant.as_str(), key.id.as_str(), key.source.as_str());
         let rows: Vec<(i16, Vec<u8>)> = self.cql.rows(&self.statements.body, values).await?;
         // Retention takes the rows of one write together, yet not in one moment.
-        let Some((count, _)) = rows.first().filter(|(n, _)| usize::from(n.unsigned_abs()) == rows.len())
+        let Some((count, _)) = rows
+            .first()
+            .filter(|(n, _)| usize::from(n.unsigned_abs()) == rows.len())
         else {
             return Ok(None);
         };
         debug_assert!(*count > 0, "a body has a part");
         let bytes = match rows.as_slice() {
             [(_, only)] => AcceptedEvent::open(only)?,
-            parts => AcceptedEvent::open(&parts.iter().flat_map(|(_, b)| b.clone()).collect::<Vec<_>>())?,
+            parts => AcceptedEvent::open(
+                &parts
+                    .iter()
+                    .flat_map(|(_, b)| b.clone())
+                    .collect::<Vec<_>>(),
+            )?,
         };
         Ok(Some(Arc::new(bytes)))
     }
 }
 
 /// Tenant, id, source, part, head of the first part, parts, body, time to live.
-type EventValues = (String, String, String, i16, Option<Vec<u8>>, i16, Vec<u8>, i32);
+type EventValues = (
+    String,
+    String,
+    String,
+    i16,
+    Option<Vec<u8>>,
+    i16,
+    Vec<u8>,
+    i32,
+);
 
 impl Statements {
     async fn prepare(cql: &Cql) -> Result<Self, OpenError> {
@@ -312,8 +330,11 @@ impl EventRows for Events {
             resealed: Vec::new(),
         };
         let answers = claims.iter().map(|claim| verdict.claim(claim)).collect();
-        let fresh: std::collections::HashSet<_> =
-            verdict.fresh.iter().map(|claim| claim.event.key()).collect();
+        let fresh: std::collections::HashSet<_> = verdict
+            .fresh
+            .iter()
+            .map(|claim| claim.event.key())
+            .collect();
         verdict.resealed.retain(|key| !fresh.contains(key));
         verdict.resealed.sort();
         verdict.resealed.dedup();
@@ -332,15 +353,16 @@ impl EventRows for Events {
         let values = (tenant.as_str(), id.as_str(), limit);
         let rows: Vec<(String, i16, Option<Vec<u8>>)> =
             self.cql.rows(&self.statements.heads, values).await?;
-        let firsts = rows
-            .into_iter()
-            .filter_map(|(source, part, head)| head.filter(|_| part == 0).map(|head| (source, head)));
+        let firsts = rows.into_iter().filter_map(|(source, part, head)| {
+            head.filter(|_| part == 0).map(|head| (source, head))
+        });
         let row = |(source, head): (String, Vec<u8>)| async move {
             let head = EventHead::open(&head)?;
             let key = EventKey {
                 tenant: tenant.clone(),
                 id: id.clone(),
-                source: fanfare_domain::Source::try_new(source).map_err(|_| StoreErrorKind::Corrupt)?,
+                source: fanfare_domain::Source::try_new(source)
+                    .map_err(|_| StoreErrorKind::Corrupt)?,
             };
             let body = self.body(&key).await?;
             Ok(body.map(|event| EventRow {

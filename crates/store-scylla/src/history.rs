@@ -66,7 +66,14 @@ impl History for Attempts {
             Put {
                 partition: (format!("{tenant} {to}"), slot),
                 bytes: 96 + bytes.len(),
-                values: (tenant, to, slot, key(row.delivery, row.number), bytes, self.ttl),
+                values: (
+                    tenant,
+                    to,
+                    slot,
+                    key(row.delivery, row.number),
+                    bytes,
+                    self.ttl,
+                ),
             }
         };
         let puts = rows.iter().map(put).collect();
@@ -113,7 +120,13 @@ impl History for Attempts {
             seconds: (filter.since.map_or(0, Timestamp::seconds), until),
         };
         let read = |slot, below: Vec<u8>, count| async move {
-            let values = (tenant.as_str(), endpoint(filter.endpoint), slot, below, count);
+            let values = (
+                tenant.as_str(),
+                endpoint(filter.endpoint),
+                slot,
+                below,
+                count,
+            );
             self.cql.rows(&self.below, values).await
         };
         let keep = |key: &[u8], bytes: &[u8]| {
@@ -127,7 +140,9 @@ impl History for Attempts {
 
 fn row(attempt: Attempt) -> Result<AttemptRow, StoreError> {
     // Every row of ours is named.
-    attempt.name(None).ok_or_else(|| StoreErrorKind::Corrupt.into())
+    attempt
+        .name(None)
+        .ok_or_else(|| StoreErrorKind::Corrupt.into())
 }
 
 fn key(delivery: DeliveryId, number: u32) -> Vec<u8> {

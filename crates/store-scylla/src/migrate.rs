@@ -38,10 +38,12 @@ const OWN_TABLES: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS fanfare_schema (name text, version int, runs_from int, PRIMARY KEY (name, version))",
     "CREATE TABLE IF NOT EXISTS fanfare_lock (name text PRIMARY KEY, holder text)",
 ];
-const TAKE_LOCK: &str = "INSERT INTO fanfare_lock (name, holder) VALUES ('migrate', ?) IF NOT EXISTS USING TTL 120";
+const TAKE_LOCK: &str =
+    "INSERT INTO fanfare_lock (name, holder) VALUES ('migrate', ?) IF NOT EXISTS USING TTL 120";
 const DROP_LOCK: &str = "DELETE FROM fanfare_lock WHERE name = 'migrate' IF holder = ?";
 const APPLIED: &str = "SELECT version, runs_from FROM fanfare_schema WHERE name = 'fanfare'";
-const RECORD: &str = "INSERT INTO fanfare_schema (name, version, runs_from) VALUES ('fanfare', ?, ?)";
+const RECORD: &str =
+    "INSERT INTO fanfare_schema (name, version, runs_from) VALUES ('fanfare', ?, ?)";
 const LOCK_WAIT: Duration = Duration::from_secs(180);
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Making tables takes longer than an ordinary request.
@@ -138,14 +140,17 @@ impl Of<'_> {
                 let rows = answer.into_rows_result().map_err(|e| self.error(&e))?;
                 let first: Row = rows.first_row().map_err(|e| self.error(&e))?;
                 let ours = |c: &Option<CqlValue>| {
-                    c.as_ref().is_some_and(|v| v.as_boolean() == Some(true) || v.as_text().is_some_and(|t| t == holder))
+                    c.as_ref().is_some_and(|v| {
+                        v.as_boolean() == Some(true) || v.as_text().is_some_and(|t| t == holder)
+                    })
                 };
                 if first.columns.iter().any(ours) {
                     return Ok(());
                 }
             }
             if Instant::now() > deadline {
-                let text = "another fanfare migrate holds the lock; wait for it to end, then run it again";
+                let text =
+                    "another fanfare migrate holds the lock; wait for it to end, then run it again";
                 return Err(OpenError::new(OpenErrorKind::Unreachable, text));
             }
             tokio::time::sleep(LOCK_PAUSE).await;
@@ -162,12 +167,17 @@ impl Of<'_> {
     }
 
     async fn apply(&self, session: &Session) -> Result<i32, OpenError> {
-        let mut version = self.applied(session).await?.map_or(0, |(version, _)| version);
+        let mut version = self
+            .applied(session)
+            .await?
+            .map_or(0, |(version, _)| version);
         for step in STEPS.iter().filter(|step| step.version > version) {
             for statement in statements(step.cql) {
                 self.run(session, &statement).await?;
             }
-            let recorded = session.query_unpaged(RECORD, (step.version, step.runs_from)).await;
+            let recorded = session
+                .query_unpaged(RECORD, (step.version, step.runs_from))
+                .await;
             recorded.map_err(|e| self.error(&e))?;
         }
         version = version.max(SCHEMA_VERSION);
@@ -177,8 +187,12 @@ impl Of<'_> {
 
 /// The statements of a file: without comment lines, apart at semicolons.
 fn statements(file: &str) -> Vec<String> {
-    let lines = file.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let lines = file
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     let each = text.split(';').map(str::trim);
-    each.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    each.filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

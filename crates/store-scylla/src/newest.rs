@@ -45,10 +45,14 @@ impl Listing<'_> {
         let first = slot(self.seconds.0, 0);
         let mut last = slot(self.seconds.1, BUCKETS - 1);
         loop {
-            let slots = self.calendar.falling(self.kind, &self.owner, (first, last)).await?;
+            let slots = self
+                .calendar
+                .falling(self.kind, &self.owner, (first, last))
+                .await?;
             let full = slots.len() == usize::try_from(SLOTS_MAX).unwrap_or(0);
-            let mut hours: Vec<&[i64]> =
-                slots.chunk_by(|a, b| a.div_euclid(BUCKETS) == b.div_euclid(BUCKETS)).collect();
+            let mut hours: Vec<&[i64]> = slots
+                .chunk_by(|a, b| a.div_euclid(BUCKETS) == b.div_euclid(BUCKETS))
+                .collect();
             if full && hours.len() > 1 {
                 // The last hour may be cut; it is read again, whole.
                 hours.pop();

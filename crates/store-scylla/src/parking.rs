@@ -116,7 +116,9 @@ impl Queues {
             values: (wheel, shard, endpoint(id)),
         };
         let statement = &self.statements.unlist;
-        self.cql.put(Some(tenure), stamp, statement, vec![put]).await
+        self.cql
+            .put(Some(tenure), stamp, statement, vec![put])
+            .await
     }
 
     /// Rows from `start` on.
@@ -173,7 +175,8 @@ impl Queues {
             ttl: self.ttl,
         };
         let (parked, at) = futures::join!(
-            self.cql.put(Some(tenure), stamp, &self.statements.insert, puts),
+            self.cql
+                .put(Some(tenure), stamp, &self.statements.insert, puts),
             self.at.put(tenure, stamp, rows.iter().map(kept).collect()),
         );
         parked.and(at)
@@ -188,15 +191,23 @@ impl Statements {
             insert: cql
                 .prepare("INSERT INTO parked (endpoint, segment, key, row) VALUES (?, ?, ?, ?)")
                 .await?,
-            delete: cql.prepare(&format!("DELETE FROM parked {row} = ?")).await?,
-            select: cql.prepare(&format!("SELECT row FROM parked {row} = ?")).await?,
+            delete: cql
+                .prepare(&format!("DELETE FROM parked {row} = ?"))
+                .await?,
+            select: cql
+                .prepare(&format!("SELECT row FROM parked {row} = ?"))
+                .await?,
             from: cql
                 .prepare(&format!("SELECT row FROM parked {row} >= ? LIMIT ?"))
                 .await?,
             enlist: cql
-                .prepare("INSERT INTO parked_queue (wheel, shard, endpoint, floor) VALUES (?, ?, ?, ?)")
+                .prepare(
+                    "INSERT INTO parked_queue (wheel, shard, endpoint, floor) VALUES (?, ?, ?, ?)",
+                )
                 .await?,
-            unlist: cql.prepare(&format!("DELETE FROM parked_queue {queue}")).await?,
+            unlist: cql
+                .prepare(&format!("DELETE FROM parked_queue {queue}"))
+                .await?,
             floor: cql
                 .prepare(&format!("SELECT floor FROM parked_queue {queue}"))
                 .await?,

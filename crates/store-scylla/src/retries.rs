@@ -67,7 +67,11 @@ impl RetryStates {
         let hints: Vec<DueHint> = rows.iter().filter_map(hint).collect();
         let slots = hints.iter().map(|hint| {
             let shard = shard(hint);
-            (Kind::Due, wheel(shard), minute(hint.due) * SHARDS + i64::from(shard.0))
+            (
+                Kind::Due,
+                wheel(shard),
+                minute(hint.due) * SHARDS + i64::from(shard.0),
+            )
         });
         self.calendar.note(slots).await?;
         let put = |hint: &DueHint| {
@@ -89,7 +93,10 @@ impl RetryStates {
         wheel: u8,
         (from, to): (i64, i64),
     ) -> Result<(Vec<(i64, Shard)>, i64), StoreError> {
-        let range = (from.saturating_mul(SHARDS), to.saturating_mul(SHARDS).saturating_add(SHARDS - 1));
+        let range = (
+            from.saturating_mul(SHARDS),
+            to.saturating_mul(SHARDS).saturating_add(SHARDS - 1),
+        );
         let owner = wheel.to_string();
         let slots = self.calendar.rising(Kind::Due, &owner, range).await?;
         let full = slots.len() == usize::try_from(SLOTS_MAX).unwrap_or(0);
@@ -136,7 +143,11 @@ impl Retries for RetryStates {
         let rows = last_of_each(rows, |row| row.delivery);
         let hours = rows.iter().map(|row| {
             let id = row.delivery;
-            (Kind::Retries, id.endpoint().0.to_string(), by_delivery::hour(id))
+            (
+                Kind::Retries,
+                id.endpoint().0.to_string(),
+                by_delivery::hour(id),
+            )
         });
         self.calendar.note(hours).await?;
         let kept = |row: &RetryRow| Kept {
@@ -147,7 +158,9 @@ impl Retries for RetryStates {
                 RetryState::Delivered(_) | RetryState::DeadLetter(_) => self.ttl,
             },
         };
-        self.rows.put(tenure, stamp, rows.iter().map(kept).collect()).await
+        self.rows
+            .put(tenure, stamp, rows.iter().map(kept).collect())
+            .await
     }
 
     async fn get(&self, ids: &[DeliveryId]) -> Result<Vec<Option<RetryRow>>, StoreError> {
@@ -171,12 +184,17 @@ impl Retries for RetryStates {
         let mut found = Vec::new();
         while from <= last {
             let read = each(wheels.iter(), |wheel| self.slots(*wheel, (from, last))).await?;
-            let complete = read.iter().map(|(_, complete)| *complete).min().unwrap_or(last);
+            let complete = read
+                .iter()
+                .map(|(_, complete)| *complete)
+                .min()
+                .unwrap_or(last);
             let mut slots: Vec<_> = read.into_iter().flat_map(|(slots, _)| slots).collect();
             slots.retain(|(minute, shard)| *minute <= complete && shards.contains(*shard));
             slots.sort_unstable_by_key(|(minute, shard)| (*minute, shard.0));
             for minute in slots.chunk_by(|a, b| a.0 == b.0) {
-                let hints = each(minute.iter(), |slot| self.scan(*slot, after, until, count)).await?;
+                let hints =
+                    each(minute.iter(), |slot| self.scan(*slot, after, until, count)).await?;
                 let mut hints: Vec<_> = hints.into_iter().flatten().collect();
                 hints.sort_unstable();
                 found.extend(hints);
@@ -223,7 +241,10 @@ impl Retries for RetryStates {
         let owner = endpoint.0.to_string();
         let (mut open, mut looked) = (Vec::new(), 0);
         loop {
-            let hours = self.calendar.rising(Kind::Retries, &owner, (hour, i64::MAX)).await?;
+            let hours = self
+                .calendar
+                .rising(Kind::Retries, &owner, (hour, i64::MAX))
+                .await?;
             let full = hours.len() == usize::try_from(SLOTS_MAX).unwrap_or(0);
             for at in &hours {
                 loop {
@@ -283,5 +304,8 @@ fn minute(at: Timestamp) -> i64 {
 }
 
 pub(crate) fn delivery(bytes: &[u8]) -> Result<DeliveryId, StoreError> {
-    bytes.try_into().map(DeliveryId::from_bytes).map_err(corrupt)
+    bytes
+        .try_into()
+        .map(DeliveryId::from_bytes)
+        .map_err(corrupt)
 }

@@ -143,7 +143,10 @@ impl Cql {
     {
         let _room = self.room().await?;
         let answer = self.session.execute_unpaged(statement, values).await;
-        let rows = answer.map_err(failed)?.into_rows_result().map_err(corrupt)?;
+        let rows = answer
+            .map_err(failed)?
+            .into_rows_result()
+            .map_err(corrupt)?;
         let rows = rows.rows::<R>().map_err(corrupt)?;
         rows.collect::<Result<_, _>>().map_err(corrupt)
     }

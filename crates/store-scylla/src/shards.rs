@@ -61,6 +61,8 @@ impl ShardStates for Shards {
             values: (stream.to_owned(), index(span), state),
         };
         let stamp = stamp(tenure)?;
-        self.cql.put(Some(tenure), stamp, &self.insert, vec![put]).await
+        self.cql
+            .put(Some(tenure), stamp, &self.insert, vec![put])
+            .await
     }
 }

@@ -46,7 +46,12 @@ impl Backend for Cql {
     }
 
     async fn crash_and_reopen(self) -> Self {
-        let Self { config, turn, next, stores } = self;
+        let Self {
+            config,
+            turn,
+            next,
+            stores,
+        } = self;
         drop(stores);
         Self {
             stores: open(&config).await.unwrap(),

@@ -61,7 +61,10 @@ pub(crate) async fn empty() -> (CqlConfig, Turn) {
         let name = format!("{}.{table}", config.keyspace);
         let any = session.query_unpaged(format!("SELECT * FROM {name} LIMIT 1"), ());
         if any.await.unwrap().into_rows_result().unwrap().rows_num() > 0 {
-            session.query_unpaged(format!("TRUNCATE {name}"), ()).await.unwrap();
+            session
+                .query_unpaged(format!("TRUNCATE {name}"), ())
+                .await
+                .unwrap();
         }
     }
     (config, turn)

@@ -1,9 +1,7 @@
 //! An accepted event and its line in a list, for a backend that keeps bodies apart from the log.
 
 use bytes::Bytes;
-use fanfare_domain::{
-    AcceptedEvent, BodyHash, Data, Event, EventId, EventType, Source, TenantId,
-};
+use fanfare_domain::{AcceptedEvent, BodyHash, Data, Event, EventId, EventType, Source, TenantId};
 use prost::Message;
 
 use super::{EventRefWire, Kind, Row, WireError, damaged, fixed, micros, open, seal, tenant};

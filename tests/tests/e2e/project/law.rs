@@ -15,6 +15,7 @@ const LAW: &[(&str, &[&str])] = &[
     ("store", &["domain"]),
     ("embedded", &["domain", "event-log", "store"]),
     ("event-log-kafka", &["domain", "event-log"]),
+    ("store-scylla", &["domain", "store"]),
     ("service", &["domain"]),
     ("proto", &[]),
     (
