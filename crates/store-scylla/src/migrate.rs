@@ -44,7 +44,7 @@ const DROP_LOCK: &str = "DELETE FROM fanfare_lock WHERE name = 'migrate' IF hold
 const APPLIED: &str = "SELECT version, runs_from FROM fanfare_schema WHERE name = 'fanfare'";
 const RECORD: &str =
     "INSERT INTO fanfare_schema (name, version, runs_from) VALUES ('fanfare', ?, ?)";
-const LOCK_WAIT: Duration = Duration::from_secs(180);
+const LOCK_WAIT: Duration = Duration::from_mins(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(250);
 /// Making tables takes longer than an ordinary request.
 const DDL_TIMEOUT_MIN: u64 = 60_000;

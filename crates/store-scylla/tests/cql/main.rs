@@ -1,5 +1,7 @@
 //! The CQL stores on real nodes: the suites of the seams, migrations, and faults.
 
+#![allow(clippy::unwrap_used)] // tests
+
 mod conformance;
 mod faults;
 mod node;

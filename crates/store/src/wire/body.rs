@@ -75,7 +75,7 @@ impl Row for AcceptedEvent {
             source: event.source.as_str().into(),
             event_type: event.event_type.as_str().into(),
             subject: event.subject.clone(),
-            time: event.time.map(|time| time.micros()),
+            time: event.time.map(fanfare_domain::Timestamp::micros),
             data_content_type: event.data_content_type.clone(),
             data_schema: event.data_schema.clone(),
             data,
