@@ -6,16 +6,18 @@
 //! keys may lie in different spans. Their bodies differ by that key; two owners that claim them in
 //! the same moments may both find nothing, and both are delivered.)
 
+mod verdict;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use fanfare_domain::{AcceptedEvent, EventId, EventKey, EventRef, TenantId, Tenure, Timestamp};
-use fanfare_store::events::{CONFLICTS_MAX, SOURCES_MAX};
+use fanfare_store::events::SOURCES_MAX;
 use fanfare_store::wire::{EventHead, Row};
 use fanfare_store::{
-    Claim, Claimed, Conflict, EventFilter, EventRow, EventRows, EventSummary, Known, Page,
-    PageToken, StoreError, StoreErrorKind,
+    Claim, Claimed, EventFilter, EventRow, EventRows, EventSummary, Known, Page, PageToken,
+    StoreError, StoreErrorKind,
 };
 use parking_lot::Mutex;
 use scylla::statement::prepared::PreparedStatement;
@@ -24,6 +26,7 @@ use crate::calendar::{Calendar, Kind};
 use crate::error::OpenError;
 use crate::newest::{self, Listing};
 use crate::session::{Cql, Put, each, stamp, ttl};
+use verdict::Verdict;
 
 /// Bytes of a body in one row.
 const PART_BYTES: usize = 256 * 1024;
@@ -66,55 +69,6 @@ impl Recent {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, known);
-    }
-}
-
-/// What a batch of claims comes to, before it is written.
-struct Verdict<'a> {
-    heads: HashMap<EventKey, Option<EventHead>>,
-    /// To be written whole, with their heads as they end up.
-    fresh: Vec<&'a Claim>,
-    /// To be listed: also what was claimed before, whose line a crash may have lost.
-    listed: Vec<(&'a Claim, usize)>,
-    /// Heads that got another conflict.
-    resealed: Vec<EventKey>,
-}
-
-impl<'a> Verdict<'a> {
-    fn claim(&mut self, claim: &'a Claim) -> Claimed {
-        let key = claim.event.key();
-        let slot = self.heads.entry(key.clone()).or_default();
-        let Some(head) = slot else {
-            *slot = Some(EventHead {
-                place: claim.place,
-                known: known(&claim.event),
-                route: Some(claim.route.clone()),
-                conflicts: Vec::new(),
-            });
-            self.fresh.push(claim);
-            self.listed.push((claim, claim.route.matched.len()));
-            return Claimed::Fresh;
-        };
-        if head.place == claim.place {
-            let Some(route) = head.route.clone() else {
-                return Claimed::Fresh;
-            };
-            self.listed.push((claim, route.matched.len()));
-            return Claimed::Own(route);
-        }
-        if head.known.body_hash == claim.event.body_hash {
-            return Claimed::Repeat;
-        }
-        let seen = head.conflicts.iter().any(|c| c.place == claim.place);
-        if !seen && head.conflicts.len() < CONFLICTS_MAX {
-            head.conflicts.push(Conflict {
-                place: claim.place,
-                body_hash: claim.event.body_hash,
-                accept_time: claim.event.accept_time,
-            });
-            self.resealed.push(key);
-        }
-        Claimed::Conflict
     }
 }
 
@@ -323,21 +277,7 @@ impl EventRows for Events {
         keys.sort();
         keys.dedup();
         let heads = each(keys, |key| self.head(key)).await?;
-        let mut verdict = Verdict {
-            heads: heads.into_iter().collect(),
-            fresh: Vec::new(),
-            listed: Vec::new(),
-            resealed: Vec::new(),
-        };
-        let answers = claims.iter().map(|claim| verdict.claim(claim)).collect();
-        let fresh: std::collections::HashSet<_> = verdict
-            .fresh
-            .iter()
-            .map(|claim| claim.event.key())
-            .collect();
-        verdict.resealed.retain(|key| !fresh.contains(key));
-        verdict.resealed.sort();
-        verdict.resealed.dedup();
+        let (verdict, answers) = Verdict::of(&claims, heads);
         self.write(tenure, &verdict).await?;
         let mut recent = self.recent.lock();
         for (key, head) in verdict.heads {
@@ -417,13 +357,6 @@ impl EventRows for Events {
             Ok(filter.admits(row.accept_time).then_some(row))
         };
         listing.page(after, limit, read, keep).await
-    }
-}
-
-fn known(event: &AcceptedEvent) -> Known {
-    Known {
-        body_hash: event.body_hash,
-        accept_time: event.accept_time,
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // tests
 
+mod bodies;
 mod conformance;
 mod faults;
 mod node;
