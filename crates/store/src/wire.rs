@@ -15,6 +15,7 @@
 //! [`WireError::NewerVersion`]: a newer program wrote it.
 
 pub mod attempt;
+mod body;
 mod config;
 mod deliveries;
 mod event;
@@ -84,6 +85,8 @@ enum Kind {
     Parked = 5,
     DeadLetter = 6,
     ShardState = 7,
+    Body = 8,
+    Summary = 9,
 }
 
 fn seal(kind: Kind, body: &impl Message) -> Vec<u8> {

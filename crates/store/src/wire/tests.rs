@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use fanfare_domain::{
-    BodyHash, EndpointId, EndpointState, Envelope, EventKey, RetrySchedule, SubscriptionId, Target,
+    BodyHash, Data, EndpointId, EndpointState, Envelope, EventKey, RetrySchedule, SubscriptionId,
+    Target,
 };
 use proptest::prelude::*;
 
@@ -10,8 +11,8 @@ use super::listed::Listed;
 use super::*;
 use crate::conformance::fixtures;
 use crate::{
-    AttemptRow, Conflict, DeadLetter, Entry, EntryKey, Known, Parked, RetryRow, RetryState, Route,
-    Write,
+    AttemptRow, Conflict, DeadLetter, Entry, EntryKey, EventSummary, Known, Parked, RetryRow,
+    RetryState, Route, Write,
 };
 
 /// What every row promises: it comes back, and neither another kind's bytes nor changed ones do.
@@ -437,6 +438,31 @@ fn line((name, bytes): &(&str, Vec<u8>)) -> String {
 }
 
 /// Bytes that earlier programs wrote and later ones must read. A line that changes is a new major.
+fn summary() -> EventSummary {
+    let event = fixtures::event("1", "a");
+    EventSummary {
+        event: EventRef::new(event.key(), fixtures::place(300)),
+        event_type: event.event.event_type,
+        accept_time: event.accept_time,
+        size: 1,
+        matched: 2,
+    }
+}
+
+#[test]
+fn bodies_and_summaries_round_trip() {
+    check(&summary());
+    let text = bytes::Bytes::from_static(b"a");
+    for data in [Data::None, Data::Text(text.clone()), Data::Bytes(text)] {
+        let mut body = fixtures::event("1", "a");
+        body.event.data = data;
+        check(&body);
+        body.event.ordering_key = Some("k".into());
+        body.event.subject = None;
+        check(&body);
+    }
+}
+
 #[test]
 fn golden_bytes_are_read_for_ever() {
     let owner = fixtures::tenant("acme");
@@ -475,6 +501,8 @@ fn golden_bytes_are_read_for_ever() {
         last_stamp: 9,
     };
     let due = RetryState::DueAt(fixtures::second(9));
+    let body = fixtures::event("1", "a");
+    let summary = summary();
     let rows = [
         (
             "endpoint",
@@ -493,6 +521,8 @@ fn golden_bytes_are_read_for_ever() {
         ("success", attempt::encode(&success, Naming::ByPlace)),
         ("failure", attempt::encode(&failure, Naming::Whole)),
         ("listed", listed.pack()),
+        ("body", body.seal()),
+        ("summary", summary.seal()),
     ];
     let text = rows.iter().map(line).collect::<Vec<_>>().concat();
     assert_eq!(text, include_str!("golden.txt"), "now:\n{text}");

@@ -1,0 +1,131 @@
+//! Migrating, and what is refused at the door, each with one sentence that says what to do.
+
+use fanfare_store_scylla::{
+    CqlConfig, OpenError, OpenErrorKind, Password, SCHEMA_VERSION, migrate, open,
+};
+
+use crate::node;
+
+async fn refusal(config: &CqlConfig) -> OpenError {
+    match open(config).await {
+        Ok(_) => panic!("it opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_migrate_at_once_both_succeed() {
+    let config = node::config("twice").await;
+    assert_eq!(refusal(&config).await.kind(), OpenErrorKind::NotMigrated);
+    let (one, other) = futures::join!(migrate(&config), migrate(&config));
+    assert_eq!(
+        (one.unwrap(), other.unwrap()),
+        (SCHEMA_VERSION, SCHEMA_VERSION)
+    );
+    open(&config).await.unwrap();
+    assert_eq!(migrate(&config).await.unwrap(), SCHEMA_VERSION);
+    drop_keyspace(&config).await;
+}
+
+#[tokio::test]
+async fn a_store_for_newer_programs_is_refused_and_one_that_is_only_newer_is_not() {
+    let config = node::config("newer").await;
+    migrate(&config).await.unwrap();
+    let session = node::raw(&config).await;
+    let record = |runs_from: i32| {
+        let table = format!("{}.fanfare_schema", config.keyspace);
+        format!(
+            "INSERT INTO {table} (name, version, runs_from) VALUES ('fanfare', 99, {runs_from})"
+        )
+    };
+    session
+        .query_unpaged(record(SCHEMA_VERSION), ())
+        .await
+        .unwrap();
+    open(&config).await.unwrap();
+    session.query_unpaged(record(99), ()).await.unwrap();
+    let error = refusal(&config).await;
+    assert_eq!(error.kind(), OpenErrorKind::NewerVersion);
+    assert!(error.to_string().contains("run a newer fanfare"), "{error}");
+    drop_keyspace(&config).await;
+}
+
+#[tokio::test]
+async fn a_keyspace_without_tables_is_not_migrated() {
+    let config = node::config("bare").await;
+    let error = refusal(&config).await;
+    assert_eq!(error.kind(), OpenErrorKind::NotMigrated);
+    assert!(error.to_string().contains("run fanfare migrate"), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_named() {
+    let config = CqlConfig {
+        contact_points: vec!["127.0.0.1:1".into()],
+        ..CqlConfig::default()
+    };
+    let error = refusal(&config).await;
+    assert_eq!(error.kind(), OpenErrorKind::Unreachable);
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_credentials_are_refused() {
+    let mut cluster = fanfare_test_services::cql::start(1).unwrap();
+    let yaml = cluster
+        .node(0)
+        .log()
+        .with_file_name("conf")
+        .join("cassandra.yaml");
+    let text = std::fs::read_to_string(&yaml).unwrap();
+    std::fs::write(&yaml, text + "authenticator: PasswordAuthenticator\n").unwrap();
+    cluster.node(0).restart().unwrap();
+    let config = |user: Option<&str>, password: &str| CqlConfig {
+        contact_points: cluster.addresses(),
+        replication: 1,
+        user: user.map(str::to_owned),
+        password: Some(Password::new(password)),
+        ..CqlConfig::default()
+    };
+    for wrong in [config(Some("cassandra"), "guess-5170"), config(None, "")] {
+        let error = refusal(&wrong).await;
+        assert_eq!(error.kind(), OpenErrorKind::Credentials, "{error}");
+        assert!(!error.to_string().contains("guess-5170"), "{error}");
+    }
+    let right = config(Some("cassandra"), "cassandra");
+    // The first user is made in the background once the node answers.
+    let mut last = migrate(&right).await;
+    for _ in 0..20 {
+        if last.is_ok() {
+            break;
+        }
+        last = migrate(&right).await;
+    }
+    last.unwrap();
+    open(&right).await.unwrap();
+}
+
+#[test]
+fn configuration_refuses_what_it_does_not_know_and_hides_the_password() {
+    let config: CqlConfig = toml::from_str("user = 'u'\npassword = 'geheim'").unwrap();
+    assert!(!format!("{config:?}").contains("geheim"));
+    assert!(toml::from_str::<CqlConfig>("keyspaces = 'x'").is_err());
+    for (wrong, field) in [
+        ("keyspace = 'a;b'", "keyspace"),
+        ("contact_points = []", "contact_points"),
+        (
+            "dead_letter_retention_days = 15",
+            "dead_letter_retention_days",
+        ),
+        ("password = 'a'\npassword_file = 'b'", "password_file"),
+    ] {
+        let config: CqlConfig = toml::from_str(wrong).unwrap();
+        assert!(config.check().unwrap_err().contains(field), "{wrong}");
+    }
+}
+
+async fn drop_keyspace(config: &CqlConfig) {
+    let session = node::raw(config).await;
+    let drop = format!("DROP KEYSPACE {}", config.keyspace);
+    session.query_unpaged(drop, ()).await.unwrap();
+}
