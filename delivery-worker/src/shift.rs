@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use fanfare_event_log::{Granted, Lease, LogErrorKind, Phase, Records, Settler};
+use fanfare_event_log::{Granted, Lease, LogErrorKind, Phase, Records, Settler, Stream};
 use fanfare_service::Backoff;
 use fanfare_store::{Follower, ShardState, StoreError, StoreErrorKind, Stores};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,7 @@ use crate::intake::{self, Doubt, Stop};
 use crate::{clerk, due, endings, parked};
 
 /// What the state of a span of deliveries is kept under.
-const STREAM: &str = "deliveries";
+const STREAM: &str = Stream::Deliveries.name();
 /// How often the age of the oldest delivery is looked at, and of how many such looks one saves the
 /// state of the span.
 const TICK: Duration = Duration::from_secs(1);
@@ -70,6 +70,7 @@ pub(crate) async fn work(floor: Arc<Floor>, granted: Granted) {
     let Some(state) = load_state(&floor.stores, &lease).await else {
         return;
     };
+    state.succeed(&lease.tenure);
     tracing::debug!(?lease, "delivering");
     let number = floor.last_shift.fetch_add(1, Ordering::Relaxed);
     let desk = Arc::new(Desk::new(number, lease.span.shards, state.due_cursor));

@@ -101,6 +101,12 @@ impl Worker {
         Ok((worker, changes))
     }
 
+    /// How long the oldest delivery that is not settled has been owed, looked at whenever asked.
+    pub fn delivery_age(&self) -> impl Fn() -> Duration + Send + Sync + use<> {
+        let desks = self.desks.clone();
+        move || desks.oldest_unsettled()
+    }
+
     /// Delivers until `drain` is cancelled, then finishes what is in flight, commits and lets go;
     /// or until the log is closed. The caller bounds the drain, at
     /// [`WorkerConfig::drain_deadline`] or later.

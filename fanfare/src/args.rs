@@ -54,6 +54,8 @@ pub enum Command {
     Delivery(commands::delivery::DeliveryArgs),
     /// Receive events on this machine as signed webhooks, leaving nothing behind
     Listen(commands::listen::ListenArgs),
+    /// Watch a running server deliver, to a receiver that verifies every signature
+    Demo(commands::demo::DemoArgs),
     /// Show whether the server is well, and what is open
     Status(commands::status::StatusArgs),
     /// Make API keys

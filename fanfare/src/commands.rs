@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod config;
 pub mod delivery;
+pub mod demo;
 pub mod endpoint;
 pub mod event;
 pub mod key;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Subscription(args) => client(subscription::run(args, format)),
         Command::Delivery(args) => client(delivery::run(args, format)),
         Command::Listen(args) => client(listen::run(args, format)),
+        Command::Demo(args) => client(demo::run(args)),
         Command::Status(args) => client(status::run(&args, format)),
         Command::Key(args) => key::run(&args, format),
         Command::Config(args) => config::run(&args, format),
@@ -36,7 +38,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Runs a client's work: one thread is enough.
-fn client(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn client<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     // Only the first call installs it; there is no other provider in the program.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tokio::runtime::Builder::new_current_thread()

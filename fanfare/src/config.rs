@@ -1,4 +1,4 @@
-//! The one configuration of `fanfare serve`: composed of the components' own, checked across
+//! The one configuration of `fanfare serve`, `fanfare-router` and `fanfare-delivery-worker`: composed of the components' own, checked across
 //! them, printed with its secrets redacted.
 //!
 //! Order: defaults, the file of `--config`, `FANFARE__SECTION__KEY` of the environment, flags.
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use fanfare_delivery_worker::WorkerConfig;
 use fanfare_embedded::EmbeddedConfig;
+use fanfare_event_log_kafka::KafkaConfig;
 use fanfare_router::front::access::KeyStanza;
 use fanfare_router::front::{FrontConfig, ManagementConfig};
 use fanfare_router::routing::RoutingConfig;
@@ -19,6 +20,7 @@ use fanfare_service::configuration::{self, ConfigurationError};
 use fanfare_service::egress::EgressConfig;
 use fanfare_service::telemetry::LogFormat;
 use fanfare_service::{ByteSize, HumanDuration};
+use fanfare_store_scylla::CqlConfig;
 use serde::{Deserialize, Serialize};
 
 /// The commented default file, as printed by `fanfare config default`. A test compares it with
@@ -31,8 +33,12 @@ pub const DEFAULT_FILE: &str = include_str!("config/default.toml");
 pub struct Config {
     /// The process: addresses, drain, logs.
     pub server: ServerConfig,
-    /// The data directory.
+    /// Where everything is kept: the data directory, unless Kafka and a CQL store are chosen.
     pub storage: StorageConfig,
+    /// Kafka, when it is chosen.
+    pub kafka: KafkaConfig,
+    /// The CQL store, when it is chosen.
+    pub cql: CqlConfig,
     /// What is taken in, and from how many.
     pub front: FrontConfig,
     /// Quotas of what a tenant configures.
@@ -48,6 +54,28 @@ pub struct Config {
     pub keys: Vec<KeyStanza>,
 }
 
+/// What a process does of the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything: `fanfare serve`.
+    Everything,
+    /// Takes in and routes: `fanfare-router`.
+    Router,
+    /// Delivers: `fanfare-delivery-worker`.
+    Worker,
+}
+
+impl Role {
+    /// The program that plays it.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Everything => "fanfare",
+            Self::Router => "fanfare-router",
+            Self::Worker => "fanfare-delivery-worker",
+        }
+    }
+}
+
 /// The process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,17 +86,32 @@ pub struct ServerConfig {
     pub admin_listen: SocketAddr,
     /// How long a drain may take: the longest attempt (30 s) and 15 s.
     pub drain_deadline: HumanDuration,
+    /// How long a start waits for Kafka and the store to answer, not ready, before it gives up.
+    pub backend_wait: HumanDuration,
     /// Listen off loopback without keys.
     pub insecure_no_auth: bool,
     /// How log lines look.
     pub log_format: LogFormat,
 }
 
-/// The embedded engine's directory.
+/// What keeps events and what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageMode {
+    /// One directory of this machine, one process.
+    #[default]
+    Embedded,
+    /// Kafka and a CQL store, any number of processes.
+    Distributed,
+}
+
+/// Which backends, and the embedded engine's directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StorageConfig {
-    /// The only state there is.
+    /// One directory, or Kafka and a CQL store.
+    pub mode: StorageMode,
+    /// The only state there is in embedded mode.
     pub data_dir: PathBuf,
     /// How long events and what became of them are kept.
     pub retention: HumanDuration,
@@ -90,6 +133,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 7401)),
             drain_deadline: HumanDuration::from_secs(45),
+            backend_wait: HumanDuration::from_secs(30),
             insecure_no_auth: false,
             log_format: LogFormat::Text,
         }
@@ -99,6 +143,7 @@ impl Default for ServerConfig {
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
+            mode: StorageMode::Embedded,
             data_dir: PathBuf::from("./fanfare-data"),
             retention: HumanDuration::from_secs(14 * 24 * 3600),
             dead_letter_retention: HumanDuration::from_secs(7 * 24 * 3600),
@@ -134,12 +179,13 @@ impl Config {
         configuration::load(file, configuration::environment())
     }
 
-    /// Checks what no single value can: each sentence names the settings and what to do.
+    /// Checks what no single value can, for a process that plays `role`: each sentence names the
+    /// settings and what to do.
     ///
     /// # Errors
     /// The first rule that is broken.
-    pub fn check(&self) -> Result<(), ConfigurationError> {
-        check::check(self).map_err(ConfigurationError::new)
+    pub fn check(&self, role: Role) -> Result<(), ConfigurationError> {
+        check::check(self, role).map_err(ConfigurationError::new)
     }
 
     /// The configuration in force as TOML, secrets redacted.

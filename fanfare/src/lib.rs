@@ -3,7 +3,8 @@
 //!
 //! This crate decides nothing about events. It parses, connects, prints ([`args`], [`connect`],
 //! [`output`], [`commands`]), composes the components' configuration ([`config`]), and puts the
-//! components together ([`serve`], [`demo`]). It alone chooses the embedded engine.
+//! components together ([`serve`], [`demo`]). It alone chooses backends. The services of a cluster,
+//! `fanfare-router` and `fanfare-delivery-worker`, are thin mains over it, too.
 //!
 //! Whatever fails ends as a [`failure::Failure`]: one sentence, what to do next, an exit code.
 
@@ -43,6 +44,28 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print(format);
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+/// Runs a service whose command line is `A` and tells how it went.
+pub fn run_service<A: clap::Parser>(
+    args: impl IntoIterator<Item = OsString>,
+    service: impl FnOnce(A) -> Result<(), Failure>,
+) -> ExitCode {
+    let served = match A::try_parse_from(args) {
+        Ok(args) => service(args),
+        Err(error) if error.use_stderr() => Err(Failure::usage_of_clap(&error, Format::Table)),
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.print(Format::Table);
             ExitCode::from(failure.exit.code())
         }
     }

@@ -1,33 +1,37 @@
-//! `fanfare serve`: everything in one process, on the embedded engine.
+//! The three servers: `fanfare serve`, everything in one process, and the services of a cluster,
+//! `fanfare-router` and `fanfare-delivery-worker`. They differ in what they start ([`Role`]).
 //!
-//! In the order of a start: the configuration is composed and checked, the addresses are bound
-//! ([`listeners`]), the engine is opened and the components are put together ([`assembly`]), the
-//! addresses are written down ([`addresses`]) and the ready line is said. Then [`running`] waits
-//! for a signal or a failure, and drains.
+//! In the order of a start: the configuration is composed ([`flags`]) and checked, the addresses
+//! are bound ([`listeners`]), the backend is opened ([`backend`]), the components are put together
+//! ([`assembly`]), the addresses are written down ([`addresses`]) and the ready line is said. Then
+//! [`running`] waits for a signal or a failure, and drains; [`watch`] keeps readiness true.
 //!
 //! A start that fails has changed nothing and says why in one sentence.
 
 pub mod addresses;
 pub mod assembly;
+pub mod backend;
+pub mod flags;
 pub mod listeners;
 pub mod running;
+pub mod watch;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, Parser};
 use fanfare_service::signals::Signals;
-use fanfare_service::telemetry::{self, LogFormat};
+use fanfare_service::telemetry;
 
-use crate::config::Config;
+use crate::config::{Config, Role, StorageMode};
 use crate::demo;
 use crate::failure::Failure;
-use running::Running;
+use flags::{CommonFlags, FrontFlags};
+use running::{Launch, Running};
 
-/// What is logged unless `RUST_LOG` says otherwise: of the view under the engine only what is
+/// What is logged unless `RUST_LOG` says otherwise: of what lies under the backends only what is
 /// amiss, not its chores, and so of the demo, since it tells its own story.
-const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
+const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn,scylla=warn";
 const LOG_FILTER_DEMO: &str = "warn";
 
 /// `fanfare serve`
@@ -38,58 +42,112 @@ const LOG_FILTER_DEMO: &str = "warn";
   fanfare serve --demo
 
 SIGTERM and SIGINT drain: what is in flight is finished. A second one exits at once.")]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of the command line
 pub struct ServeArgs {
-    /// Settings; 'fanfare config default' prints them all
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonFlags,
+
+    #[command(flatten)]
+    front: FrontFlags,
 
     /// The only state there is [default: ./fanfare-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// gRPC, HTTP and the web page; port 0 takes a free one [default: 127.0.0.1:7400]
-    #[arg(long, value_name = "ADDR")]
-    listen: Option<SocketAddr>,
-
-    /// Probes and metrics; port 0 takes a free one [default: 127.0.0.1:7401]
-    #[arg(long, value_name = "ADDR")]
-    admin_listen: Option<SocketAddr>,
-
-    /// On a laptop: loopback endpoints, localhost and plain http are allowed
-    #[arg(long)]
-    dev: bool,
-
-    /// A network that may be called although it is not public; repeatable
-    #[arg(long, value_name = "CIDR")]
-    allow_egress: Vec<String>,
-
-    /// A name that may be called whatever it resolves to; repeatable
-    #[arg(long, value_name = "NAME")]
-    allow_host: Vec<String>,
-
-    /// Plain http endpoints are allowed
-    #[arg(long)]
-    allow_http: bool,
-
-    /// Listen off loopback without keys
-    #[arg(long)]
-    insecure_no_auth: bool,
-
     /// Show it at work: a receiver, endpoints and events, in ./fanfare-demo
     #[arg(long)]
     demo: bool,
-
-    /// How log lines look: text or json
-    #[arg(long, value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
 }
 
-/// Serves until a signal.
+/// Takes in events and routes them: one of any number, over Kafka and a CQL store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fanfare-router",
+    version,
+    after_help = "Example:
+  fanfare-router --config fanfare.toml
+
+SIGTERM and SIGINT drain: what was taken in is routed and handed over. A second one exits at once."
+)]
+pub struct RouterArgs {
+    #[command(flatten)]
+    common: CommonFlags,
+
+    #[command(flatten)]
+    front: FrontFlags,
+}
+
+/// Delivers: one of any number, over Kafka and a CQL store.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fanfare-delivery-worker",
+    version,
+    after_help = "Example:
+  fanfare-delivery-worker --config fanfare.toml
+
+SIGTERM and SIGINT drain: what is in flight is finished and committed. A second one exits at once."
+)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    common: CommonFlags,
+}
+
+/// `fanfare serve`, until a signal.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    let demo = args.demo;
-    let config = args.effective()?;
-    config.check()?;
+    let mut config = Config::load(args.common.config.as_deref())?;
+    let dir = args
+        .data_dir
+        .or_else(|| args.demo.then(|| demo::DIR.into()));
+    flags::set(&mut config.storage.data_dir, dir);
+    let addresses_file = args.common.apply(&mut config);
+    args.front.apply(&mut config);
+    config.egress.dev |= args.demo;
+    let beside_the_data = || {
+        let embedded = config.storage.mode == StorageMode::Embedded;
+        embedded.then(|| config.storage.data_dir.join("addresses.json"))
+    };
+    let launch = Launch {
+        addresses_file: addresses_file.or_else(beside_the_data),
+        config: &config,
+        role: Role::Everything,
+    };
+    start(&launch, args.demo)
+}
+
+/// `fanfare-router`, until a signal.
+pub fn run_router(args: RouterArgs) -> Result<(), Failure> {
+    let mut config = service_config(&args.common)?;
+    let addresses_file = args.common.apply(&mut config);
+    args.front.apply(&mut config);
+    let launch = Launch {
+        config: &config,
+        role: Role::Router,
+        addresses_file,
+    };
+    start(&launch, false)
+}
+
+/// `fanfare-delivery-worker`, until a signal.
+pub fn run_worker(args: WorkerArgs) -> Result<(), Failure> {
+    let mut config = service_config(&args.common)?;
+    let addresses_file = args.common.apply(&mut config);
+    let launch = Launch {
+        config: &config,
+        role: Role::Worker,
+        addresses_file,
+    };
+    start(&launch, false)
+}
+
+/// A service has no directory: it is one of several over Kafka and a CQL store.
+fn service_config(common: &CommonFlags) -> Result<Config, Failure> {
+    let mut config = Config::load(common.config.as_deref())?;
+    config.storage.mode = StorageMode::Distributed;
+    Ok(config)
+}
+
+fn start(launch: &Launch<'_>, demo: bool) -> Result<(), Failure> {
+    let config = launch.config;
+    config.check(launch.role)?;
     let filter = if demo { LOG_FILTER_DEMO } else { LOG_FILTER };
     telemetry::start_logging(config.server.log_format, filter)
         .map_err(|e| Failure::usage(e.to_string()))?;
@@ -98,17 +156,32 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::refused("RUNTIME", format!("cannot start: {e}")))?
-        .block_on(async {
-            let started = Instant::now();
-            let signals =
-                Signals::catch().map_err(|e| Failure::refused("SIGNALS", e.to_string()))?;
-            if demo {
-                return demo::run(&config, signals, started).await;
-            }
-            let running = Running::start(&config).await?;
-            eprintln!("fanfare is ready at http://{}", running.addresses().listen);
-            running.until_stopped(signals).await
-        })
+        .block_on(serve(launch, demo))
+}
+
+async fn serve(launch: &Launch<'_>, demo: bool) -> Result<(), Failure> {
+    let started = Instant::now();
+    let mut signals = Signals::catch().map_err(|e| Failure::refused("SIGNALS", e.to_string()))?;
+    if demo {
+        return demo::run(launch, signals, started).await;
+    }
+    let running = tokio::select! {
+        running = Running::start(launch) => running?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before it was ready");
+            return Ok(());
+        }
+    };
+    let addresses = running.addresses();
+    match addresses.listen {
+        Some(listen) => eprintln!("{} is ready at http://{listen}", launch.role.program()),
+        None => eprintln!(
+            "{} is ready, see http://{}/readyz",
+            launch.role.program(),
+            addresses.admin_listen
+        ),
+    }
+    running.until_stopped(signals).await
 }
 
 /// Threads of the runtime: one core is left to the storage threads and the kernel. Work that moves
@@ -116,31 +189,4 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
 fn worker_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (cores - 1).max(1)
-}
-
-impl ServeArgs {
-    /// The file and the environment under the flags.
-    fn effective(self) -> Result<Config, Failure> {
-        let mut config = Config::load(self.config.as_deref())?;
-        let dir = self
-            .data_dir
-            .or_else(|| self.demo.then(|| demo::DIR.into()));
-        set(&mut config.storage.data_dir, dir);
-        set(&mut config.server.listen, self.listen);
-        set(&mut config.server.admin_listen, self.admin_listen);
-        set(&mut config.server.log_format, self.log_format);
-        config.server.insecure_no_auth |= self.insecure_no_auth;
-        config.egress.dev |= self.dev || self.demo;
-        config.egress.allow_http |= self.allow_http;
-        config.egress.allow_egress.extend(self.allow_egress);
-        config.egress.allow_hosts.extend(self.allow_host);
-        Ok(config)
-    }
-}
-
-/// A flag that is given wins.
-fn set<T>(setting: &mut T, flag: Option<T>) {
-    if let Some(value) = flag {
-        *setting = value;
-    }
 }

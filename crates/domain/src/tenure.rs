@@ -79,6 +79,11 @@ impl Tenure {
         }
     }
 
+    /// Stamps from now on are higher than `stamp`, which a former owner may have given out.
+    pub fn raise(&self, stamp: u64) {
+        self.0.stamp.fetch_max(stamp, Ordering::AcqRel);
+    }
+
     /// A write timestamp in microseconds that is higher than every one before it, and not below
     /// `now_micros`.
     pub fn stamp(&self, now_micros: u64) -> u64 {
@@ -135,5 +140,8 @@ mod tests {
         let tenure = Tenure::lasting(Duration::from_secs(1), 100);
         let stamps: Vec<_> = [5, 200, 150, 150].map(|now| tenure.stamp(now)).into();
         assert_eq!(stamps, [101, 200, 201, 202]);
+        tenure.raise(300);
+        tenure.raise(250);
+        assert_eq!(tenure.stamp(150), 301);
     }
 }

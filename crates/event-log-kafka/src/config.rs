@@ -16,7 +16,7 @@ pub use crate::security::{SaslConfig, SaslMechanism, SecurityConfig};
 /// Everything that decides where a record lies (`topic_prefix`, `event_topics`,
 /// `event_partitions`, `dedicated_topics`, `delivery_partitions`) must be the same for every program
 /// that uses the log, and stays as it is once the log holds records.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KafkaConfig {
     /// `host:port` of some brokers. Default: `127.0.0.1:9092`.

@@ -86,6 +86,15 @@ impl KafkaLog {
         self.lost.load(Ordering::Relaxed)
     }
 
+    /// Whether every span of `stream` could take a record now: it has a leader, and enough replicas
+    /// in sync. Otherwise one sentence that says what is wrong. Takes up to `request_timeout_ms`
+    /// for each topic.
+    pub async fn check_writable(&self, stream: Stream) -> Result<(), String> {
+        let names = self.layout.topic_names(stream).into_iter();
+        let names = names.map(str::to_owned).collect();
+        self.producer.check_writable(names).await
+    }
+
     /// Where everything lies.
     pub fn layout(&self) -> &Layout {
         &self.layout

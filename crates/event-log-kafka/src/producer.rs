@@ -58,6 +58,7 @@ pub(crate) struct Producer {
     permits_max: usize,
     records_max: usize,
     record_max_bytes: usize,
+    min_insync_replicas: usize,
     timeout: Duration,
 }
 
@@ -90,6 +91,7 @@ impl Producer {
             permits_max,
             records_max,
             record_max_bytes: size(config.record_max_bytes),
+            min_insync_replicas: config.min_insync_replicas.into(),
             timeout: config.publish_timeout(),
         })
     }
@@ -109,6 +111,23 @@ impl Producer {
             // The client was dropped, or is stuck: nobody will say.
             Ok(Err(_)) | Err(_) => Err(LogErrorKind::Unknown.into()),
         }
+    }
+
+    /// Whether every partition of `topics` could take a record now; otherwise one sentence.
+    pub(crate) async fn check_writable(&self, topics: Vec<String>) -> Result<(), String> {
+        let client = self.current().map_err(|_| "the log is closed".to_owned())?;
+        let (replicas, patience) = (self.min_insync_replicas, self.health.patience());
+        let asked = tokio::task::spawn_blocking(move || {
+            let asked = topics.iter().find_map(|topic| {
+                let metadata = client.client().fetch_metadata(Some(topic), patience);
+                match metadata {
+                    Ok(metadata) => health::trouble(topic, &metadata, replicas),
+                    Err(error) => Some(format!("the Kafka brokers do not answer ({error})")),
+                }
+            });
+            asked.map_or(Ok(()), Err)
+        });
+        asked.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Waits for room within the publish deadline.

@@ -50,6 +50,16 @@ pub enum Stream {
     Deliveries,
 }
 
+impl Stream {
+    /// Its name, as stores keep it and people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Deliveries => "deliveries",
+        }
+    }
+}
+
 /// One sequence of records of a stream: what a lease covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {

@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the store is and how it is used.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CqlConfig {
     /// `host:port` of some nodes; the others are found through them. Default `127.0.0.1:9042`.
@@ -37,7 +37,7 @@ pub struct CqlConfig {
     pub requests_max: usize,
     /// How long events, their attempts and settled retry states are kept, in days. Default 14.
     pub event_retention_days: u32,
-    /// How long dead letters are kept, in days. Default 14; not longer than events.
+    /// How long dead letters are kept, in days. Default 7; not longer than events.
     pub dead_letter_retention_days: u32,
     /// How long attempts are kept, in days. Default 14; not longer than events.
     pub history_retention_days: u32,
@@ -48,8 +48,8 @@ pub struct CqlConfig {
     pub changes_kept: u64,
 }
 
-/// A password; `Debug` does not show it.
-#[derive(Clone, Deserialize)]
+/// A password; neither `Debug` nor what is serialized shows it.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Password(String);
 
@@ -68,7 +68,7 @@ impl Default for CqlConfig {
             speculative_delay_ms: 150,
             requests_max: 256,
             event_retention_days: 14,
-            dead_letter_retention_days: 14,
+            dead_letter_retention_days: 7,
             history_retention_days: 14,
             propagation_ms: 2_000,
             changes_kept: fanfare_store::config::CHANGES_KEPT,
@@ -135,6 +135,12 @@ impl Password {
 
     pub(crate) fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for Password {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("(redacted)")
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the owner of a span keeps about it beside the log's own progress.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use fanfare_domain::{Tenure, Timestamp};
 
@@ -17,6 +19,21 @@ pub struct ShardState {
     pub last_stamp: u64,
 }
 
+/// How long a span's owner may go on after it last saved the state: its stamps run ahead of
+/// `last_stamp` by no more.
+const STAMPS_AHEAD: Duration = Duration::from_secs(10);
+
+impl ShardState {
+    /// Raises a new owner's stamps above all that its predecessor may have given out, whatever the
+    /// two clocks say: otherwise its first writes would lose against older ones.
+    pub fn succeed(&self, tenure: &Tenure) {
+        if self.last_stamp > 0 {
+            let ahead = u64::try_from(STAMPS_AHEAD.as_micros()).unwrap_or(u64::MAX);
+            tenure.raise(self.last_stamp.saturating_add(ahead));
+        }
+    }
+}
+
 /// State per (stream name, span index).
 #[async_trait]
 pub trait ShardStates: Send + Sync {
@@ -31,4 +48,23 @@ pub trait ShardStates: Send + Sync {
         span: u16,
         state: ShardState,
     ) -> Result<(), StoreError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_owner_whose_clock_is_behind_still_stamps_above_the_old_one() {
+        let old = Tenure::unlimited();
+        let state = ShardState {
+            last_stamp: old.stamp(1_000_000_000),
+            ..ShardState::default()
+        };
+        let later = old.stamp(1_000_000_000 + 9_000_000);
+        let new = Tenure::unlimited();
+        state.succeed(&new);
+        assert!(new.stamp(5) > later);
+        ShardState::default().succeed(&new);
+    }
 }

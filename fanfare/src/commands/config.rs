@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::config::{Config, DEFAULT_FILE};
+use crate::config::{Config, DEFAULT_FILE, Role};
 use crate::failure::Failure;
 use crate::output::Format;
 
@@ -46,7 +46,7 @@ pub fn run(args: &ConfigArgs, format: Format) -> Result<(), Failure> {
         ConfigVerb::Default => json(&Config::default().redacted()),
         ConfigVerb::Check(args) => {
             let config = Config::load(args.config.as_deref())?;
-            config.check()?;
+            config.check(Role::Everything)?;
             match format {
                 Format::Table => config.redacted(),
                 Format::Json => json(&config.redacted()),

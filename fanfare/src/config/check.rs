@@ -7,17 +7,24 @@ use fanfare_domain::retry::RETRYING_MAX;
 use fanfare_router::front::access::KeyRing;
 use fanfare_service::HumanDuration;
 
-use super::Config;
+use super::{Config, Role, StorageMode};
 
 /// Room for committing after the last attempt of a drain.
 const DRAIN_MARGIN: Duration = Duration::from_secs(15);
 
 /// The first broken rule.
-pub(super) fn check(config: &Config) -> Result<(), String> {
-    keys(config)?;
-    retention(config)?;
+pub(super) fn check(config: &Config, role: Role) -> Result<(), String> {
+    if role != Role::Worker {
+        keys(config)?;
+    }
+    match config.storage.mode {
+        StorageMode::Embedded => {
+            retention(config)?;
+            sizes(config)?;
+        }
+        StorageMode::Distributed => distributed(config)?,
+    }
     drain(config)?;
-    sizes(config)?;
     config.front.check().map_err(|e| e.to_string())?;
     config.management.check()?;
     config.routing.check()?;
@@ -53,6 +60,42 @@ fn retention(config: &Config) -> Result<(), String> {
             HumanDuration(RETRYING_MAX),
             storage.dead_letter_retention,
             HumanDuration(least)
+        ));
+    }
+    Ok(())
+}
+
+/// What Kafka and the store must agree on, with each other and with the rest.
+fn distributed(config: &Config) -> Result<(), String> {
+    let (kafka, cql) = (&config.kafka, &config.cql);
+    kafka.check().map_err(|e| format!("kafka: {e}"))?;
+    cql.check().map_err(|e| format!("cql.{e}"))?;
+    let days = |days: u32| Duration::from_hours(24 * u64::from(days));
+    let least = RETRYING_MAX + days(cql.dead_letter_retention_days);
+    if days(cql.event_retention_days) < least {
+        return Err(format!(
+            "cql.event_retention_days is {}, but retrying lasts up to {} and cql.dead_letter_retention_days is {}: set it to at least {}",
+            cql.event_retention_days,
+            HumanDuration(RETRYING_MAX),
+            cql.dead_letter_retention_days,
+            least.as_secs().div_ceil(24 * 3600)
+        ));
+    }
+    let propagation = Duration::from_millis(cql.propagation_ms);
+    if config.routing.freshness.0 > propagation {
+        return Err(format!(
+            "routing.freshness is {}, but a change of the configuration waits only cql.propagation_ms, {}: set it to at most that, in every router",
+            config.routing.freshness,
+            HumanDuration(propagation)
+        ));
+    }
+    let longest = TIMEOUT_RANGE.1 + DRAIN_MARGIN;
+    if Duration::from_millis(kafka.drain_timeout_ms) < longest {
+        return Err(format!(
+            "kafka.drain_timeout_ms is {}, but an attempt may take {}: set it to at least {}",
+            kafka.drain_timeout_ms,
+            HumanDuration(TIMEOUT_RANGE.1),
+            longest.as_millis()
         ));
     }
     Ok(())

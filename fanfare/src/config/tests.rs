@@ -5,7 +5,7 @@ use super::*;
 fn refusal(change: impl FnOnce(&mut Config)) -> String {
     let mut config = Config::default();
     change(&mut config);
-    config.check().unwrap_err().to_string()
+    config.check(Role::Everything).unwrap_err().to_string()
 }
 
 fn load(text: &str) -> Result<Config, String> {
@@ -29,8 +29,43 @@ fn the_default_file_says_what_the_defaults_are() {
 }
 
 #[test]
+fn services_need_kafka_and_a_store_that_fit_together() {
+    let refused = |change: fn(&mut Config)| {
+        let mut config = Config::default();
+        config.storage.mode = StorageMode::Distributed;
+        config.check(Role::Router).unwrap();
+        config.check(Role::Worker).unwrap();
+        change(&mut config);
+        config.check(Role::Router).unwrap_err().to_string()
+    };
+    type Change = fn(&mut Config);
+    let cases: [(Change, &str); 4] = [
+        (|c| c.kafka.event_partitions = 7, "event_partitions"),
+        (|c| c.cql.keyspace = "A-b".into(), "cql.keyspace"),
+        (|c| c.cql.propagation_ms = 500, "routing.freshness"),
+        (
+            |c| c.cql.dead_letter_retention_days = 14,
+            "cql.event_retention_days",
+        ),
+    ];
+    for (change, named) in cases {
+        let text = refused(change);
+        assert!(text.contains(named), "{named}: {text}");
+    }
+}
+
+#[test]
+fn a_worker_needs_no_keys() {
+    let mut config = Config::default();
+    config.storage.mode = StorageMode::Distributed;
+    config.server.listen = "0.0.0.0:7400".parse().unwrap();
+    config.check(Role::Worker).unwrap();
+    config.check(Role::Router).unwrap_err();
+}
+
+#[test]
 fn the_defaults_pass_their_own_checks() {
-    Config::default().check().unwrap();
+    Config::default().check(Role::Everything).unwrap();
 }
 
 #[test]

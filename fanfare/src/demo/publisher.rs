@@ -8,7 +8,6 @@ use bytes::Bytes;
 use fanfare_proto::v1;
 use fanfare_proto::v1::event::Payload;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::journal::Journal;
 use super::screen::Screen;
@@ -94,19 +93,16 @@ impl Publisher {
     }
 
     /// Goes on quietly until `stop`, for at most an hour.
-    pub(super) async fn trickle(&self, stop: &CancellationToken) -> Result<(), Failure> {
+    pub(super) async fn trickle(&self) -> Result<(), Failure> {
         let mut ticks = tokio::time::interval(TRICKLE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for number in 0..TRICKLE_MAX {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                _ = ticks.tick() => {}
-            }
+            ticks.tick().await;
             let event = event(new_id(), "order.paid", &story::order(number));
             self.journal.intend(&event, false);
-            if self.send(event).await.is_err() {
-                // The server drains, or is gone: its own words say so.
-                return Ok(());
+            // A server that is killed or drains comes back; the same id makes repeating safe.
+            while self.send(event.clone()).await.is_err() {
+                ticks.tick().await;
             }
         }
         self.screen

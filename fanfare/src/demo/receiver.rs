@@ -19,6 +19,7 @@ use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::Place;
 use super::endpoints::{Behaviour, CAST, Known, KnownEndpoint, Role};
 use super::journal::{Journal, Receipt};
 use super::screen::{Post, Screen};
@@ -31,11 +32,16 @@ const BODY_MAX: usize = 2 * 1024 * 1024;
 const DEAD_LETTER_WAIT: Duration = Duration::from_secs(5);
 
 /// Bound, not serving yet.
-pub(super) struct Receiver(TcpListener);
+pub(super) struct Receiver {
+    listener: TcpListener,
+    port: u16,
+    base: String,
+}
 
 /// Serving.
 pub(super) struct Serving {
     port: u16,
+    base: String,
     desk: Arc<Desk>,
 }
 
@@ -48,15 +54,24 @@ struct Desk {
 }
 
 impl Receiver {
-    /// On the port of the run before, or on another.
-    pub(super) async fn bind(port: u16) -> Result<Self, Failure> {
-        let again = TcpListener::bind(("127.0.0.1", port)).await;
-        let bound = match again {
-            Ok(listener) => Ok(listener),
-            Err(_) => TcpListener::bind(("127.0.0.1", 0)).await,
+    /// Where the place says; on loopback on the port of the run before, or on another.
+    pub(super) async fn bind(place: &Place, port_before: u16) -> Result<Self, Failure> {
+        let bound = match place.listen {
+            Some(addr) => TcpListener::bind(addr).await,
+            None => match TcpListener::bind(("127.0.0.1", port_before)).await {
+                Ok(listener) => Ok(listener),
+                Err(_) => TcpListener::bind(("127.0.0.1", 0)).await,
+            },
         };
         let cannot = |e| Failure::refused("DEMO", format!("the receiver cannot listen: {e}"));
-        bound.map(Self).map_err(cannot)
+        let listener = bound.map_err(cannot)?;
+        let addr = listener.local_addr().map_err(cannot)?;
+        let base = place.url.as_deref().map(|url| url.trim_end_matches('/'));
+        Ok(Self {
+            base: base.map_or_else(|| format!("http://{addr}"), str::to_owned),
+            port: addr.port(),
+            listener,
+        })
     }
 
     /// Answers until `stop`.
@@ -68,7 +83,6 @@ impl Receiver {
         screen: Arc<Screen>,
         stop: CancellationToken,
     ) -> Serving {
-        let port = self.0.local_addr().map_or(0, |addr| addr.port());
         let desk = Arc::new(Desk {
             secrets: RwLock::default(),
             journal,
@@ -76,14 +90,15 @@ impl Receiver {
             screen,
         });
         let serving = Serving {
-            port,
+            port: self.port,
+            base: self.base,
             desk: desk.clone(),
         };
         serving.knows(&known.endpoints);
         tokio::spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = accept(self.0, desk) => {}
+                () = accept(self.listener, desk) => {}
             }
         });
         serving
@@ -97,7 +112,12 @@ impl Serving {
 
     /// Where an endpoint is called.
     pub(super) fn url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/{name}", self.port)
+        format!("{}/{name}", self.base)
+    }
+
+    /// Where it is called.
+    pub(super) fn base(&self) -> &str {
+        &self.base
     }
 
     /// Learns the secrets of endpoints.

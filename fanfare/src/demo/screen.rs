@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write};
-use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,6 @@ use super::RETRY_DELAYS;
 use super::endpoints::CAST;
 use super::recovery::Recovered;
 use super::tally::Tally;
-use crate::config::Config;
 use crate::output::plain;
 
 /// Prints lines, each whole.
@@ -45,6 +44,18 @@ enum Colour {
     Bold,
 }
 
+/// What is told first.
+pub(super) struct Opening<'a> {
+    /// The server's address.
+    pub(super) server: &'a str,
+    /// Where state is kept.
+    pub(super) data: &'a Path,
+    /// Whether there is none yet.
+    pub(super) is_new: bool,
+    /// Where the receiver is called.
+    pub(super) receiver: &'a str,
+}
+
 impl Screen {
     pub(super) fn new(started: Instant) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
@@ -56,17 +67,23 @@ impl Screen {
     }
 
     /// Who is who.
-    pub(super) fn opening(&self, config: &Config, listen: SocketAddr, is_new: bool, receiver: u16) {
-        let dir = config.storage.data_dir.display();
+    pub(super) fn opening(&self, opening: &Opening<'_>) {
+        let Opening {
+            server,
+            data,
+            receiver,
+            is_new,
+        } = *opening;
         let age = if is_new { "new" } else { "from an earlier run" };
         let ready = self.started.elapsed().as_secs_f64();
         self.print("");
         self.print(&format!(
-            "  {}   ready in {ready:.2} s   http://{listen}   data {dir} ({age})",
-            self.paint(Colour::Bold, concat!("Fanfare ", env!("CARGO_PKG_VERSION")))
+            "  {}   ready in {ready:.2} s   {server}   data {} ({age})",
+            self.paint(Colour::Bold, concat!("Fanfare ", env!("CARGO_PKG_VERSION"))),
+            data.display(),
         ));
         self.print(&format!(
-            "  {:<10} http://127.0.0.1:{receiver}   verifies every signature",
+            "  {:<10} {receiver}   verifies every signature",
             "receiver"
         ));
         for role in &CAST {
@@ -84,7 +101,7 @@ impl Screen {
         ));
         self.print("");
         // For whoever waits for it, as without --demo.
-        eprintln!("fanfare is ready at http://{listen}");
+        eprintln!("fanfare is ready at {server}");
     }
 
     /// An event is durable.
@@ -209,12 +226,12 @@ impl Screen {
         ));
     }
 
-    /// Commands that work as printed.
-    pub(super) fn what_to_try(&self, listen: SocketAddr) {
+    /// Commands that work as printed. `killable`: the process that runs the server.
+    pub(super) fn what_to_try(&self, server: &str, killable: Option<u32>) {
         let program = program();
-        let server = match listen.port() {
-            7400 => String::new(),
-            _ => format!(" --server http://{listen}"),
+        let server = match server {
+            "http://127.0.0.1:7400" => String::new(),
+            other => format!(" --server {other}"),
         };
         self.print("");
         self.print(
@@ -227,18 +244,12 @@ impl Screen {
         ] {
             self.print(&self.paint(Colour::Bold, &format!("    {program} {command}{server}")));
         }
-        let again = again();
-        let kill = format!("kill -9 {} && {again}", std::process::id());
-        self.print(&format!(
-            "  Now try to lose one:  {}",
-            self.paint(Colour::Bold, &kill)
-        ));
+        if let Some(process) = killable {
+            let kill = format!("kill -9 {process} && {}", again());
+            let kill = self.paint(Colour::Bold, &kill);
+            self.print(&format!("  Now try to lose one:  {kill}"));
+        }
         self.print("");
-    }
-
-    /// The end.
-    pub(super) fn ending(&self) {
-        self.print("  stopped; what was under way is safe on disk and goes on with the next run");
     }
 
     /// A remark.

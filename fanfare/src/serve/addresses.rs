@@ -1,5 +1,4 @@
-//! `DIR/addresses.json`: where a running server listens, for whoever started it on port 0.
-//! Written atomically once it is ready, removed on a clean stop.
+//! `addresses.json`: where a running process listens, for whoever started it on port 0. Written atomically once it is ready, removed on a clean stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +6,21 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Where a server listens.
+/// Where a process listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Addresses {
-    /// gRPC, HTTP and the web page.
-    pub listen: SocketAddr,
+    /// gRPC, HTTP and the web page; a delivery worker has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
     /// Probes and metrics.
     pub admin_listen: SocketAddr,
+}
+
+impl Addresses {
+    /// Every address that is listened on.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> + use<> {
+        self.listen.into_iter().chain([self.admin_listen])
+    }
 }
 
 /// The file, while it is there.
@@ -25,18 +32,17 @@ impl AddressesFile {
     ///
     /// # Errors
     /// When the directory cannot be written.
-    pub fn write(dir: &Path, addresses: &Addresses) -> io::Result<Self> {
-        let path = dir.join("addresses.json");
-        let beside = dir.join("addresses.json.tmp");
+    pub fn write(path: &Path, addresses: &Addresses) -> io::Result<Self> {
+        let beside = path.with_extension("json.tmp");
         std::fs::write(&beside, serde_json::to_vec(addresses)?)?;
-        std::fs::rename(&beside, &path)?;
-        Ok(Self(path))
+        std::fs::rename(&beside, path)?;
+        Ok(Self(path.to_owned()))
     }
 
     /// Removes what a killed predecessor may have left.
-    pub fn forget_stale(dir: &Path) {
+    pub fn forget_stale(path: &Path) {
         // That it is not there is the usual case.
-        let _ = std::fs::remove_file(dir.join("addresses.json"));
+        let _ = std::fs::remove_file(path);
     }
 
     /// Removes it.
@@ -55,11 +61,12 @@ mod tests {
     fn addresses_are_there_whole_and_go() {
         let dir = tempfile::tempdir().unwrap();
         let addresses = Addresses {
-            listen: "127.0.0.1:7400".parse().unwrap(),
+            listen: Some("127.0.0.1:7400".parse().unwrap()),
             admin_listen: "127.0.0.1:7401".parse().unwrap(),
         };
-        let file = AddressesFile::write(dir.path(), &addresses).unwrap();
-        let text = std::fs::read_to_string(dir.path().join("addresses.json")).unwrap();
+        let path = dir.path().join("addresses.json");
+        let file = AddressesFile::write(&path, &addresses).unwrap();
+        let text = std::fs::read_to_string(path).unwrap();
         assert_eq!(
             text,
             r#"{"listen":"127.0.0.1:7400","admin_listen":"127.0.0.1:7401"}"#

@@ -1,4 +1,4 @@
-//! The two addresses, bound before anything else, so that a port that is taken costs nothing.
+//! The addresses of a process, bound before anything else, so that a port that is taken costs nothing.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,23 +6,27 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::addresses::Addresses;
-use crate::config::ServerConfig;
+use crate::config::{Role, ServerConfig};
 use crate::failure::Failure;
 
-/// Both listeners, bound.
+/// The listeners, bound.
 #[derive(Debug)]
 pub struct Listeners {
-    /// gRPC, HTTP and the web page.
-    pub front: TcpListener,
+    /// gRPC, HTTP and the web page; a delivery worker has none.
+    pub front: Option<TcpListener>,
     /// Probes and metrics.
     pub admin: TcpListener,
 }
 
 impl Listeners {
-    /// Binds both.
-    pub async fn bind(config: &ServerConfig) -> Result<Self, Failure> {
+    /// Binds what `role` needs.
+    pub async fn bind(config: &ServerConfig, role: Role) -> Result<Self, Failure> {
+        let front = match role {
+            Role::Worker => None,
+            Role::Everything | Role::Router => Some(bind(config.listen, "--listen").await?),
+        };
         Ok(Self {
-            front: bind(config.listen, "--listen").await?,
+            front,
             admin: bind(config.admin_listen, "--admin-listen").await?,
         })
     }
@@ -34,7 +38,7 @@ impl Listeners {
             addr.map_err(|e| Failure::refused("ADDRESS", e.to_string()))
         };
         Ok(Addresses {
-            listen: of(&self.front)?,
+            listen: self.front.as_ref().map(of).transpose()?,
             admin_listen: of(&self.admin)?,
         })
     }

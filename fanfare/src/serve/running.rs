@@ -1,36 +1,41 @@
-//! A running server: its tasks, and its end.
+//! A running process: its tasks, and its end.
 //!
 //! The end is a drain in phases under one deadline: unready, stop intake and answer what was read,
-//! finish routing, finish what is in flight and commit, close the engine. The probes answer until
+//! finish routing, finish what is in flight and commit, close the backend. The probes answer until
 //! the last. Only the engine's own failure ends it without one: nothing can be written any more,
 //! and everything acknowledged is already on disk.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fanfare_embedded::Embedded;
 use fanfare_service::admin;
 use fanfare_service::health::{Bears, Condition, Health};
 use fanfare_service::signals::Signals;
 use fanfare_service::tasks::{Drain, OnEnd, Tasks};
 use fanfare_service::telemetry::Metrics;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::{Addresses, AddressesFile};
 use super::assembly::{CONFIRM_INTERVAL, Parts};
+use super::backend::Backend;
 use super::listeners::Listeners;
-use crate::config::Config;
+use super::watch;
+use crate::config::{Config, Role};
 use crate::failure::Failure;
 
-/// A server that is ready.
+/// A process that is ready.
 pub struct Running {
-    engine: Embedded,
+    backend: Backend,
     addresses: Addresses,
-    addresses_file: AddressesFile,
+    addresses_file: Option<AddressesFile>,
     tasks: Tasks,
-    intake: Stage,
-    routing: Stage,
-    delivering: Stage,
+    /// What has a drain of its own, in the order in which it is drained.
+    stages: Vec<(&'static str, Stage)>,
     ready: Condition,
     drain_deadline: Duration,
     /// Ends what serves until the last: probes, and following the configuration.
@@ -43,44 +48,56 @@ struct Stage {
     ended: JoinHandle<()>,
 }
 
+/// What a process is started as.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Checked.
+    pub config: &'a Config,
+    /// What it does.
+    pub role: Role,
+    /// Where to write down its addresses.
+    pub addresses_file: Option<PathBuf>,
+}
+
 impl Running {
-    /// Binds, opens, starts everything, and says where it listens.
-    pub async fn start(config: &Config) -> Result<Self, Failure> {
+    /// Binds, opens, starts everything, and writes down where it listens. Dropped before it
+    /// resolves, it has accepted nothing.
+    pub async fn start(launch: &Launch<'_>) -> Result<Self, Failure> {
+        let Launch { config, role, .. } = *launch;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let listeners = Listeners::bind(&config.server).await?;
+        let listeners = Listeners::bind(&config.server, role).await?;
         let addresses = listeners.addresses()?;
         let metrics = Metrics::new().map_err(|e| Failure::refused("METRICS", e.to_string()))?;
         let (tasks, health, rest) = (Tasks::new(), Health::new(), CancellationToken::new());
         let ready = health.condition("server", Bears::OnReadiness, "starting");
-        let probes = admin::serve(listeners.admin, health, metrics.clone(), rest.clone());
+        let probes = admin::serve(
+            listeners.admin,
+            health.clone(),
+            metrics.clone(),
+            rest.clone(),
+        );
         tasks.spawn("admin", OnEnd::Vital, probes);
 
-        let dir = &config.storage.data_dir;
-        let parts = Parts::assemble(config, &addresses, &metrics).await?;
-        AddressesFile::forget_stale(dir);
-        tasks.run("configuration", OnEnd::Vital, follow(&parts, rest.clone()));
-        let routing = Stage::start(&tasks, "routing", |drain| parts.routing.run(drain));
-        let follower = parts.follower;
-        let delivering = Stage::start(&tasks, "delivering", |drain| {
-            parts.worker.run(follower, drain)
-        });
-        let intake = Stage::start(&tasks, "intake", |drain| {
-            parts.front.serve(listeners.front, drain)
-        });
-
-        let addresses_file = AddressesFile::write(dir, &addresses).map_err(|e| {
-            let sentence = format!("cannot write addresses.json in {} ({e})", dir.display());
-            Failure::refused("DATA_DIR", sentence)
-        })?;
-        ready.holds("accepting and delivering");
+        let backend = Backend::open(config, &ready).await?;
+        backend.observe(&metrics.meter("fanfare"));
+        let parts = Parts::assemble(config, role, &backend, &addresses, &metrics).await?;
+        let addresses_file = write_addresses(launch.addresses_file.as_deref(), &addresses)?;
+        let until = |work: BoxFuture<'static, ()>| {
+            let rest = rest.clone();
+            async move { rest.run_until_cancelled(work).await.unwrap_or_default() }
+        };
+        tasks.run("configuration", OnEnd::Vital, until(follow(&parts)));
+        for (name, work) in watches(&backend, role, &parts, &health) {
+            tasks.run(name, OnEnd::Vital, until(work));
+        }
+        let stages = start_stages(&tasks, parts, listeners.front);
+        ready.holds("at work");
         Ok(Self {
-            engine: parts.engine,
+            backend,
             addresses,
             addresses_file,
             tasks,
-            intake,
-            routing,
-            delivering,
+            stages,
             ready,
             drain_deadline: config.server.drain_deadline.0,
             rest,
@@ -92,6 +109,12 @@ impl Running {
         self.addresses
     }
 
+    /// Where its front door is; refused when it has none.
+    pub fn front(&self) -> Result<SocketAddr, Failure> {
+        let none = || Failure::refused("NO_FRONT_DOOR", "this process has no front door");
+        self.addresses.listen.ok_or_else(none)
+    }
+
     /// Waits for a signal or a failure, then ends. A second signal ends the process at once.
     pub async fn until_stopped(self, mut signals: Signals) -> Result<(), Failure> {
         let failure = tokio::select! {
@@ -100,7 +123,7 @@ impl Running {
                 None
             }
             failure = self.tasks.failure() => Some(failure.to_string()),
-            why = self.engine.failed() => return Err(engine_failed(&why)),
+            why = self.backend.failed() => return Err(engine_failed(&why)),
         };
         signals.exit_on_next();
         let overdue = self.drain().await;
@@ -115,20 +138,22 @@ impl Running {
 
     async fn drain(self) -> Result<(), Failure> {
         let mut drain = Drain::within(self.drain_deadline);
-        let engine_failed_while = self.engine.failed();
+        let failed_meanwhile = self.backend.failed();
         self.ready.fails("draining: send new work elsewhere");
         self.tasks.begin_drain();
         let phases = async {
-            drain.phase("intake", self.intake.end()).await;
-            drain.phase("routing", self.routing.end()).await;
-            drain.phase("delivering", self.delivering.end()).await;
+            for (name, stage) in self.stages {
+                drain.phase(name, stage.end()).await;
+            }
         };
         tokio::select! {
             () = phases => {}
-            why = engine_failed_while => return Err(engine_failed(&why)),
+            why = failed_meanwhile => return Err(engine_failed(&why)),
         }
-        drain.phase("engine", self.engine.close()).await;
-        self.addresses_file.remove();
+        drain.phase("backend", self.backend.close()).await;
+        if let Some(file) = self.addresses_file {
+            file.remove();
+        }
         self.rest.cancel();
         drain.phase("rest", self.tasks.ended_all()).await;
         match drain.overdue() {
@@ -165,18 +190,81 @@ impl Stage {
     }
 }
 
-/// Keeps the configuration confirmed until the rest ends.
-fn follow(parts: &Parts, rest: CancellationToken) -> impl Future<Output = ()> + use<> {
+/// Starts what has a drain of its own: in the order of the way of an event, so that what is in
+/// front is drained first.
+fn start_stages(
+    tasks: &Tasks,
+    parts: Parts,
+    front: Option<TcpListener>,
+) -> Vec<(&'static str, Stage)> {
+    let mut stages = Vec::new();
+    if let (Some((routing, door)), Some(listener)) = (parts.router, front) {
+        let routing = Stage::start(tasks, "routing", |drain| routing.run(drain));
+        let intake = Stage::start(tasks, "intake", |drain| door.serve(listener, drain));
+        stages.extend([("intake", intake), ("routing", routing)]);
+    }
+    if let Some(worker) = parts.worker {
+        let follower = parts.follower;
+        let delivering = Stage::start(tasks, "delivering", |drain| worker.run(follower, drain));
+        stages.push(("delivering", delivering));
+    }
+    stages
+}
+
+fn write_addresses(
+    path: Option<&Path>,
+    addresses: &Addresses,
+) -> Result<Option<AddressesFile>, Failure> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    AddressesFile::forget_stale(path);
+    let written = AddressesFile::write(path, addresses);
+    written.map(Some).map_err(|e| {
+        let sentence = format!("cannot write the addresses to {} ({e})", path.display());
+        Failure::refused("ADDRESSES_FILE", sentence)
+    })
+}
+
+/// Keeps the configuration confirmed.
+fn follow(parts: &Parts) -> BoxFuture<'static, ()> {
     let follower = parts.follower.clone();
     let failed = |error: &fanfare_store::StoreError| {
         tracing::warn!(%error, "the configuration could not be confirmed; routing waits");
     };
-    async move {
-        tokio::select! {
-            () = rest.cancelled() => {}
-            () = follower.run(CONFIRM_INTERVAL, failed) => {}
-        }
+    async move { follower.run(CONFIRM_INTERVAL, failed).await }.boxed()
+}
+
+/// What looks after readiness in a cluster.
+fn watches(
+    backend: &Backend,
+    role: Role,
+    parts: &Parts,
+    health: &Health,
+) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+    let Backend::Distributed { log, .. } = backend else {
+        return Vec::new();
+    };
+    let mut watches = vec![
+        (
+            "log watch",
+            watch::log(log.clone(), role, health.clone()).boxed(),
+        ),
+        (
+            "store watch",
+            watch::store(parts.follower.clone(), health.clone()).boxed(),
+        ),
+    ];
+    if role == Role::Worker
+        && let Some(worker) = &parts.worker
+    {
+        let age = worker.delivery_age();
+        watches.push((
+            "delivery watch",
+            watch::deliveries(age, health.clone()).boxed(),
+        ));
     }
+    watches
 }
 
 fn engine_failed(why: &str) -> Failure {

@@ -4,6 +4,8 @@
 //! settler commits. Everything ends together: with the lease, or when reading has nothing more to
 //! come, the rest is appended, and the last commit is acknowledged.
 
+mod checkpoint;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -68,6 +70,9 @@ pub(super) async fn route(context: Arc<Context>, granted: Granted) {
         progress,
         mut records,
     } = granted;
+    if !checkpoint::succeed(&context, &lease).await {
+        return;
+    }
     tracing::debug!(?lease, "routing");
     let interval = context.config.commit_interval.0;
     let router = SpanRouter {
@@ -105,7 +110,12 @@ impl SpanRouter {
                 other => other.map(Ok),
             }
         };
-        let (newer, (), ()) = tokio::try_join!(reading, appending, committing)?;
+        let routing = async { tokio::try_join!(reading, appending, committing) };
+        let (newer, (), ()) = tokio::select! {
+            routed = routing => routed?,
+            never = checkpoint::keep(self) => match never {},
+        };
+        checkpoint::save(self).await;
         newer
     }
 

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use crate::home::Home;
 use crate::node::Node;
 
-/// Tries to start on other ports: one that was free a moment ago may be taken by then.
+/// Tries to start, on other ports: one that was free a moment ago may be taken by then.
 const TRIES: u32 = 3;
 
 /// One or three running nodes. Dropping it kills them and removes their files.
@@ -13,6 +13,8 @@ pub struct Cluster {
     // Before the directory, so that they are gone when it is removed.
     pub(crate) nodes: Vec<Node>,
     pub(crate) home: Home,
+    /// Whether the others need the first one to be up when they start.
+    pub(crate) first_leads: bool,
 }
 
 impl Cluster {
@@ -39,9 +41,13 @@ impl Cluster {
         self.nodes.iter_mut().try_for_each(Node::shutdown)
     }
 
-    /// Starts all nodes at once and waits for each.
+    /// Starts all nodes at once, but for a first one that leads, and waits for each.
     fn run(mut self) -> Result<Self> {
-        for node in &mut self.nodes {
+        if self.first_leads {
+            self.nodes[0].spawn()?;
+            self.nodes[0].wait_ready()?;
+        }
+        for node in self.nodes.iter_mut().skip(usize::from(self.first_leads)) {
             node.spawn()?;
         }
         for node in &mut self.nodes {
@@ -57,13 +63,19 @@ pub(crate) fn start(kind: &str, prepare: impl Fn(Home) -> Result<Cluster>) -> Re
     loop {
         let started = Home::create(kind).and_then(&prepare).and_then(Cluster::run);
         match started {
-            Err(error) if tries < TRIES && lost_a_port(&error) => tries += 1,
+            Err(error) if tries < TRIES && was_unlucky(&error) => tries += 1,
             other => return other.with_context(|| format!("cannot start {kind}")),
         }
     }
 }
 
-fn lost_a_port(error: &anyhow::Error) -> bool {
+/// A port was lost, or a node did not find its seed in time.
+fn was_unlucky(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    text.contains("Address already in use") || text.contains("BindException")
+    let unlucky = [
+        "Address already in use",
+        "BindException",
+        "Unable to gossip",
+    ];
+    unlucky.iter().any(|said| text.contains(said))
 }

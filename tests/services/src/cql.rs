@@ -65,7 +65,8 @@ const MACHINE: &[&str] = &[
     "-Djdk.attach.allowAttachSelf=true",
     "-Dcassandra-foreground=yes",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-    "-Dcassandra.ring_delay_ms=100",
+    // Also how long a node looks for the seed when it starts: a busy machine takes its time.
+    "-Dcassandra.ring_delay_ms=1500",
     "-Dcassandra.superuser_setup_delay_ms=0",
     "-Dcassandra.consistent.rangemovement=false",
 ];
@@ -109,7 +110,12 @@ fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Re
         )?;
         nodes.push(node(index, native_port, lifetime, class_path, directory));
     }
-    Ok(Cluster { nodes, home })
+    Ok(Cluster {
+        nodes,
+        home,
+        // A node that finds no seed to gossip with when it starts gives up.
+        first_leads: true,
+    })
 }
 
 /// A port that was free a moment ago on every node's address.

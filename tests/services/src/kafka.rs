@@ -69,7 +69,11 @@ fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Re
         ));
     }
     format_directories(&nodes, class_path)?;
-    Ok(Cluster { nodes, home })
+    Ok(Cluster {
+        nodes,
+        home,
+        first_leads: false,
+    })
 }
 
 /// Ports that were free a moment ago, all different.

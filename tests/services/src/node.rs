@@ -109,6 +109,12 @@ impl Node {
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;
         self.spawn()?;
+        if self.wait_ready().is_ok() {
+            return Ok(());
+        }
+        // A node that does not find its seed in time gives up: on a busy machine once more.
+        self.kill()?;
+        self.spawn()?;
         self.wait_ready()
     }
 

@@ -169,11 +169,7 @@ impl KafkaConfig {
 
     /// The consumer group's name.
     pub(crate) fn group_id(&self, stream: Stream, group: &Group) -> String {
-        let stream = match stream {
-            Stream::Events => "events",
-            Stream::Deliveries => "deliveries",
-        };
-        format!("{}.{}.{stream}", self.topic_prefix, group.0)
+        format!("{}.{}.{}", self.topic_prefix, group.0, stream.name())
     }
 
     /// A topic's `max.message.bytes`: a record with what the protocol adds to it.

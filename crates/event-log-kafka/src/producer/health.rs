@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{Producer as _, ThreadedProducer};
 
 use super::Context;
@@ -23,6 +25,11 @@ impl Health {
             asking: tokio::sync::Mutex::new(()),
             timeout,
         }
+    }
+
+    /// How long a question may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.timeout
     }
 
     pub(super) fn went_down(&self) {
@@ -57,6 +64,29 @@ impl Health {
         }
         answered
     }
+}
+
+/// What keeps a topic from taking a record in each of its partitions, as a sentence.
+pub(super) fn trouble(topic: &str, metadata: &Metadata, replicas: usize) -> Option<String> {
+    let Some(known) = metadata.topics().iter().find(|t| t.name() == topic) else {
+        return Some(format!("the Kafka brokers do not know topic {topic}"));
+    };
+    if let Some(error) = known.error() {
+        let code = RDKafkaErrorCode::from(error);
+        return Some(format!("topic {topic} is not usable ({code})"));
+    }
+    known.partitions().iter().find_map(|partition| {
+        let (id, isr) = (partition.id(), partition.isr().len());
+        if partition.leader() < 0 {
+            return Some(format!("partition {id} of topic {topic} has no leader"));
+        }
+        (isr < replicas).then(|| {
+            format!(
+                "partition {id} of topic {topic} has {isr} replicas in sync and needs {replicas}; \
+                 see which broker is away"
+            )
+        })
+    })
 }
 
 /// Long enough for a broker that is there.
