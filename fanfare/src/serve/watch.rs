@@ -135,10 +135,10 @@ mod tests {
         }
         // One that stays.
         for second in 0..STALL_MAX.as_secs() {
-            let age = Duration::from_secs(10 + second);
+            let age = Duration::from_secs(100 + second);
             assert_eq!(stall.look(age, at(600 + second)), Movement::Moving { age });
         }
-        let age = Duration::from_secs(11) + STALL_MAX;
+        let age = Duration::from_secs(101) + STALL_MAX;
         let stalled = stall.look(age, at(601) + STALL_MAX);
         assert_eq!(stalled, Movement::Stalled { age });
         let idle = stall.look(Duration::ZERO, at(603) + STALL_MAX);
