@@ -104,12 +104,13 @@ impl Upcoming {
         }
     }
 
-    /// The cursor to save now.
-    pub(crate) fn cursor(&self) -> Timestamp {
+    /// The cursor to save now. Never ahead of `now`: what fails next must be allowed to be due
+    /// before what is known of.
+    pub(crate) fn cursor(&self, now: Timestamp) -> Timestamp {
         let mut soon = self.soon.lock();
         let firsts = [&soon.waiting, &soon.fired, &soon.expected];
         let first = firsts.into_iter().filter_map(|hints| hints.first());
-        let cursor = first.fold(soon.horizon.due, |cursor, hint| cursor.min(hint.due));
+        let cursor = first.fold(soon.horizon.due.min(now), |cursor, hint| cursor.min(hint.due));
         soon.saved = soon.saved.max(cursor);
         soon.saved
     }
@@ -300,5 +301,45 @@ impl Owed {
             generation: row.generation,
             origin: Origin::Retry(hint, Box::new(row)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(1_790_000_000_000 + seconds * 1000)
+    }
+
+    fn hint(seconds: i64) -> DueHint {
+        first_at(at(seconds))
+    }
+
+    fn loaded(now: i64) -> Upcoming {
+        let upcoming = Upcoming::new(Timestamp::default());
+        let (_, until) = upcoming.start_load(at(now)).unwrap();
+        upcoming.loaded(&[], until);
+        upcoming
+    }
+
+    #[test]
+    fn a_saved_cursor_puts_off_nothing_that_fails_after_it() {
+        let upcoming = loaded(0);
+        assert_eq!(upcoming.cursor(at(5)), at(5));
+        assert_eq!(upcoming.not_behind(at(6)), at(6));
+    }
+
+    #[test]
+    fn the_cursor_waits_for_what_is_open_and_for_what_is_being_written() {
+        let upcoming = loaded(0);
+        upcoming.expect(&[hint(3)]);
+        assert_eq!(upcoming.cursor(at(5)), at(3));
+        upcoming.written(&[hint(3)]);
+        assert_eq!(upcoming.due(at(5)), [hint(3)]);
+        assert_eq!(upcoming.cursor(at(6)), at(3));
+        upcoming.forgotten(&[hint(3)]);
+        assert_eq!(upcoming.cursor(at(7)), at(7));
+        assert_eq!(upcoming.not_behind(at(2)), at(7), "the clock was set back");
     }
 }

@@ -186,7 +186,7 @@ impl Shift {
                 continue;
             }
             state.checkpoint = Some(progress.encode());
-            state.due_cursor = self.desk.upcoming.cursor();
+            state.due_cursor = self.desk.upcoming.cursor(now);
             let micros = u64::try_from(now.micros()).unwrap_or(0);
             state.last_stamp = self.lease.tenure.stamp(micros);
             let (tenure, span) = (&self.lease.tenure, self.lease.span.index);

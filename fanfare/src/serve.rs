@@ -31,7 +31,7 @@ use running::{Launch, Running};
 
 /// What is logged unless `RUST_LOG` says otherwise: of what lies under the backends only what is
 /// amiss, not its chores, and so of the demo, since it tells its own story.
-const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn,scylla=warn";
+const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn,scylla=error";
 const LOG_FILTER_DEMO: &str = "warn";
 
 /// `fanfare serve`

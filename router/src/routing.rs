@@ -80,7 +80,7 @@ struct Context {
 impl Default for RoutingConfig {
     fn default() -> Self {
         Self {
-            freshness: HumanDuration::from_secs(2),
+            freshness: HumanDuration::from_secs(1),
             open_deliveries_max: 50_000,
             open_bytes_max: ByteSize::mib(64),
             commit_interval: HumanDuration::from_millis(5),

@@ -42,7 +42,7 @@ pub struct CqlConfig {
     /// How long attempts are kept, in days. Default 14; not longer than events.
     pub history_retention_days: u32,
     /// How old a follower's configuration may be when it routes, in milliseconds: what
-    /// a change waits for. Default 2,000.
+    /// a change waits for. Default 1,000.
     pub propagation_ms: u64,
     /// Changes of configuration that each bucket keeps for followers. Default 10,000.
     pub changes_kept: u64,
@@ -70,7 +70,7 @@ impl Default for CqlConfig {
             event_retention_days: 14,
             dead_letter_retention_days: 7,
             history_retention_days: 14,
-            propagation_ms: 2_000,
+            propagation_ms: 1_000,
             changes_kept: fanfare_store::config::CHANGES_KEPT,
         }
     }
