@@ -110,7 +110,9 @@ impl Upcoming {
         let mut soon = self.soon.lock();
         let firsts = [&soon.waiting, &soon.fired, &soon.expected];
         let first = firsts.into_iter().filter_map(|hints| hints.first());
-        let cursor = first.fold(soon.horizon.due.min(now), |cursor, hint| cursor.min(hint.due));
+        let cursor = first.fold(soon.horizon.due.min(now), |cursor, hint| {
+            cursor.min(hint.due)
+        });
         soon.saved = soon.saved.max(cursor);
         soon.saved
     }

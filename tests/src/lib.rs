@@ -15,6 +15,7 @@ pub mod api;
 pub mod bad_disk;
 pub mod binary;
 pub mod eventually;
+pub mod fleet;
 pub mod foreign;
 pub mod http;
 pub mod ledger;
@@ -24,4 +25,5 @@ pub mod sink;
 pub mod world;
 
 pub use eventually::eventually;
+pub use fleet::{Fleet, Services};
 pub use world::World;

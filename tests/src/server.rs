@@ -19,10 +19,23 @@ use crate::{binary, eventually, http};
 /// How long the output of a process that has exited may take to be read.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(5);
 
-/// How to start `fanfare serve`.
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// `fanfare serve`
+    Serve,
+    /// `fanfare-router`
+    Router,
+    /// `fanfare-delivery-worker`
+    Worker,
+}
+
+/// How to start a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `--data-dir`
+    /// Which one.
+    pub program: Program,
+    /// `--data-dir`; for a service, where its addresses are written.
     pub dir: PathBuf,
     /// `--listen`
     pub listen: SocketAddr,
@@ -37,13 +50,18 @@ pub struct Options {
 /// Where a server said it listens.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Addresses {
-    /// gRPC, HTTP and the page.
+    /// gRPC, HTTP and the page; a worker has none.
+    #[serde(default = "nowhere")]
     pub listen: SocketAddr,
     /// Probes and metrics.
     pub admin_listen: SocketAddr,
 }
 
-/// A running `fanfare serve`. Dropping it kills it.
+fn nowhere() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 0))
+}
+
+/// A running server. Dropping it kills it.
 pub struct Server {
     child: Child,
     addresses: Addresses,
@@ -63,12 +81,20 @@ impl Options {
     pub fn dev(dir: &Path) -> Self {
         let free = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
+            program: Program::Serve,
             dir: dir.to_owned(),
             listen: free,
             admin_listen: free,
             arguments: vec!["--dev".to_owned()],
             environment: HashMap::new(),
         }
+    }
+
+    /// A service of a cluster that is configured by `file`, on free ports.
+    pub fn service(program: Program, dir: &Path, file: &Path) -> Self {
+        let mut options = Self::dev(dir);
+        options.program = program;
+        options.with(&["--config", &file.display().to_string()])
     }
 
     /// With further arguments.
@@ -88,13 +114,16 @@ impl Options {
 
     /// The process, not started.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary::fanfare());
+        let mut command = Command::new(self.program.path());
+        if self.program == Program::Serve {
+            command.arg("serve").arg("--data-dir").arg(&self.dir);
+        } else {
+            command.arg("--addresses-file").arg(self.addresses_file());
+        }
+        if self.program != Program::Worker {
+            command.arg("--listen").arg(self.listen.to_string());
+        }
         command
-            .arg("serve")
-            .arg("--data-dir")
-            .arg(&self.dir)
-            .arg("--listen")
-            .arg(self.listen.to_string())
             .arg("--admin-listen")
             .arg(self.admin_listen.to_string())
             .args(&self.arguments)
@@ -108,6 +137,16 @@ impl Options {
 
     fn addresses_file(&self) -> PathBuf {
         self.dir.join("addresses.json")
+    }
+}
+
+impl Program {
+    fn path(self) -> PathBuf {
+        match self {
+            Self::Serve => binary::fanfare(),
+            Self::Router => binary::fanfare().with_file_name("fanfare-router"),
+            Self::Worker => binary::fanfare().with_file_name("fanfare-delivery-worker"),
+        }
     }
 }
 

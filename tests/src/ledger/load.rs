@@ -49,8 +49,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts producers against whatever `address` (`http://host:port`) says at the time.
-    pub fn start(seed: u64, mix: &Mix, address: &watch::Receiver<String>) -> Self {
+    /// Starts producers against whatever `addresses` (`http://host:port` each) say at the time; a
+    /// producer that one of them fails goes to the next.
+    pub fn start(seed: u64, mix: &Mix, addresses: &watch::Receiver<Vec<String>>) -> Self {
         let told = Arc::new(Told::default());
         let answers = Arc::new(AtomicU64::new(0));
         let running = watch::Sender::new(true);
@@ -60,7 +61,8 @@ impl Load {
                 name: format!("{seed}-{index}"),
                 rng: StdRng::seed_from_u64(seed.wrapping_add(index as u64)),
                 mix: mix.clone(),
-                address: address.clone(),
+                addresses: addresses.clone(),
+                turn: index,
                 running: running.subscribe(),
                 told: told.clone(),
                 answers: answers.clone(),
@@ -111,7 +113,9 @@ struct Producer {
     name: String,
     rng: StdRng,
     mix: Mix,
-    address: watch::Receiver<String>,
+    addresses: watch::Receiver<Vec<String>>,
+    /// Which of them is tried next.
+    turn: usize,
     running: watch::Receiver<bool>,
     told: Arc<Told>,
     answers: Arc<AtomicU64>,
@@ -239,21 +243,22 @@ impl Producer {
             _ => stream(&mut client, events, &self.mix.tenant).await,
         };
         tried.unwrap_or_else(|status| {
-            self.client = None;
+            (self.client, self.turn) = (None, self.turn + 1);
             (0..count).map(|_| judge(&status)).collect()
         })
     }
 
-    /// A client for the current address; none if nobody listens there.
+    /// A client for one of the current addresses; none if nobody listens there.
     async fn connect(&mut self) -> Option<EventServiceClient<Channel>> {
-        let address = self.address.borrow().clone();
-        if self
-            .client
-            .as_ref()
-            .is_none_or(|(known, _)| *known != address)
-        {
+        let addresses = self.addresses.borrow().clone();
+        let known = self.client.as_ref().map(|(known, _)| known);
+        if known.is_none_or(|known| !addresses.contains(known)) {
+            let address = addresses[self.turn % addresses.len()].clone();
             let endpoint = Endpoint::from_shared(address.clone()).expect("the address is a URL");
-            let channel = endpoint.timeout(CALL_MAX).connect().await.ok()?;
+            let Ok(channel) = endpoint.timeout(CALL_MAX).connect().await else {
+                self.turn += 1;
+                return None;
+            };
             self.client = Some((address, EventServiceClient::new(channel)));
         }
         self.client.as_ref().map(|(_, client)| client.clone())

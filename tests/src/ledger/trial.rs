@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Producers and subscribers around a deployment.
 pub struct Trial {
     seed: u64,
-    address: watch::Sender<String>,
+    addresses: watch::Sender<Vec<String>>,
     subscribers: Subscribers,
     load: Load,
 }
@@ -93,18 +93,23 @@ impl Mix {
 }
 
 impl Trial {
-    /// Registers the audience at `url` and lets the producers loose.
+    /// Registers the audience at `url` and lets the producers loose on it.
     pub async fn start(seed: u64, url: &str, mix: &Mix, audience: &Audience) -> Self {
+        Self::spread(seed, &[url.to_owned()], mix, audience).await
+    }
+
+    /// Registers the audience at the first of `urls` and lets the producers loose on all.
+    pub async fn spread(seed: u64, urls: &[String], mix: &Mix, audience: &Audience) -> Self {
         println!("seed {seed}");
         let subscribers = Subscribers::start().await;
         for (wants, manners) in &audience.0 {
-            register(&subscribers, url, wants, *manners).await;
+            register(&subscribers, &urls[0], wants, *manners).await;
         }
-        let address = watch::Sender::new(url.to_owned());
-        let load = Load::start(seed, mix, &address.subscribe());
+        let addresses = watch::Sender::new(urls.to_vec());
+        let load = Load::start(seed, mix, &addresses.subscribe());
         Self {
             seed,
-            address,
+            addresses,
             subscribers,
             load,
         }
@@ -112,7 +117,12 @@ impl Trial {
 
     /// From now on the deployment is reached at `url`.
     pub fn moved(&self, url: &str) {
-        self.address.send_replace(url.to_owned());
+        self.spread_over(&[url.to_owned()]);
+    }
+
+    /// From now on the deployment is reached at each of `urls`.
+    pub fn spread_over(&self, urls: &[String]) {
+        self.addresses.send_replace(urls.to_vec());
     }
 
     /// The subscribers.

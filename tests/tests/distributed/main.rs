@@ -1,0 +1,9 @@
+//! The promises over Kafka and a CQL store: routers and workers as processes, real brokers and nodes.
+//!
+//! One test at a time: each has a handful of processes, and the machine two cores.
+
+#![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
+
+mod kill;
+mod rolling;
+mod stage;
