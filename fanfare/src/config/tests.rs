@@ -28,6 +28,8 @@ fn the_default_file_says_what_the_defaults_are() {
     }
 }
 
+type Change = fn(&mut Config);
+
 #[test]
 fn services_need_kafka_and_a_store_that_fit_together() {
     let refused = |change: fn(&mut Config)| {
@@ -38,7 +40,6 @@ fn services_need_kafka_and_a_store_that_fit_together() {
         change(&mut config);
         config.check(Role::Router).unwrap_err().to_string()
     };
-    type Change = fn(&mut Config);
     let cases: [(Change, &str); 4] = [
         (|c| c.kafka.event_partitions = 7, "event_partitions"),
         (|c| c.cql.keyspace = "A-b".into(), "cql.keyspace"),
