@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use fanfare_domain::EndpointId;
 use fanfare_store::StoreError;
-use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt};
 use tokio_util::sync::CancellationToken;
 
 use crate::disable;
@@ -34,11 +35,24 @@ pub(crate) async fn work(
     shift: &Arc<Shift>,
     finishing: CancellationToken,
 ) -> Result<(), StoreError> {
-    let mut writes = FuturesUnordered::new();
-    let mut waiting = Plan::default();
+    let (mut writes, mut waiting) = (FuturesUnordered::new(), Plan::default());
+    let ended = write_all(shift, &finishing, &mut writes, &mut waiting).await;
+    if ended.is_err() {
+        // What could not be written gives its permits back: they must start nothing here.
+        shift.crew.close(shift.desk.shift);
+    }
+    ended
+}
+
+async fn write_all<'a>(
+    shift: &'a Arc<Shift>,
+    finishing: &CancellationToken,
+    writes: &mut FuturesUnordered<BoxFuture<'a, Result<Plan, StoreError>>>,
+    waiting: &mut Plan,
+) -> Result<(), StoreError> {
     loop {
         if waiting.count > 0 && writes.len() < WRITES_MAX {
-            writes.push(write(shift, std::mem::take(&mut waiting)));
+            writes.push(write(shift, std::mem::take(waiting)).boxed());
         }
         tokio::select! {
             biased;

@@ -87,8 +87,13 @@ pub(crate) async fn work(floor: Arc<Floor>, granted: Granted) {
     let doubted = floor.config.queue_max + floor.config.in_flight;
     let doubt = Doubt::new(progress.ceiling, doubted, shift.crew.outfit.clock.now());
     let opened = Opened::new(&floor, &desk);
+    let lost = async {
+        lease.reached(Phase::Lost).await;
+        // Before anything of the shift is dropped: a permit that is given back must start nothing.
+        opened.close();
+    };
     tokio::select! {
-        () = lease.reached(Phase::Lost) => {}
+        () = lost => {}
         () = shift.run(&mut *records, doubt, state) => {}
     }
     drop(opened);
@@ -115,11 +120,19 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// May be done more than once.
+    fn close(&self) {
+        self.floor.desks.remove(&self.desk);
+        // First the lanes: what the desk drops gives back permits, which must start nothing here.
+        self.floor.crew.close(self.desk.shift);
+        self.desk.close();
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.floor.desks.remove(&self.desk);
-        self.desk.close();
-        self.floor.crew.close(self.desk.shift);
+        self.close();
     }
 }
 

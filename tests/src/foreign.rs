@@ -16,6 +16,7 @@ const PIP: &[&str] = &[
     "standardwebhooks==1.1.0",
     "grpcio==1.85.1",
     "grpcio-reflection==1.85.1",
+    "jsonschema==4.25.1",
 ];
 const GRPCURL: &str = "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.8.9";
 

@@ -39,7 +39,11 @@ pub struct Settler<P> {
 
 struct State<P> {
     tracker: Tracker,
+    /// For settlements that the next commit covers.
     held: Vec<P>,
+    /// For those that the commit under way covers. Kept here, and not by [`Settler::run`]: when a
+    /// commit is refused, or `run` is dropped, nothing is given back before the settler goes.
+    covered: Vec<P>,
     dirty: bool,
     /// `run` has returned.
     ended: bool,
@@ -61,6 +65,7 @@ impl<P: Send> Settler<P> {
             state: Mutex::new(State {
                 tracker,
                 held: Vec::new(),
+                covered: Vec::new(),
                 dirty: false,
                 ended: false,
             }),
@@ -140,11 +145,12 @@ impl<P: Send> Settler<P> {
     }
 
     async fn commit_all(&self) -> Result<(), LogError> {
-        let mut covered = Vec::new();
-        while let Some(progress) = self.next_commit(&mut covered).await {
+        while let Some(progress) = self.next_commit().await {
             match self.log.commit(&self.lease, &progress).await {
                 Ok(()) => {
-                    covered.clear();
+                    let covered = std::mem::take(&mut self.state.lock().covered);
+                    // What a permit does when it is dropped must not meet our lock.
+                    drop(covered);
                     self.committed.notify_waiters();
                 }
                 Err(error) => self.wait_out(error).await?,
@@ -153,8 +159,8 @@ impl<P: Send> Settler<P> {
         Ok(())
     }
 
-    /// What to commit next, and in `covered` what may be dropped then; `None` at the end.
-    async fn next_commit(&self, covered: &mut Vec<P>) -> Option<Progress> {
+    /// What to commit next; `None` at the end.
+    async fn next_commit(&self) -> Option<Progress> {
         while !self.state.lock().dirty {
             if self.finishing.is_cancelled() {
                 return None;
@@ -170,7 +176,8 @@ impl<P: Send> Settler<P> {
         }
         let mut state = self.state.lock();
         state.dirty = false;
-        covered.append(&mut state.held);
+        let State { held, covered, .. } = &mut *state;
+        covered.append(held);
         Some(state.tracker.progress())
     }
 

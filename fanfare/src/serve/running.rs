@@ -81,7 +81,6 @@ impl Running {
         let backend = Backend::open(config, &ready).await?;
         backend.observe(&metrics.meter("fanfare"));
         let parts = Parts::assemble(config, role, &backend, &addresses, &metrics).await?;
-        let addresses_file = write_addresses(launch.addresses_file.as_deref(), &addresses)?;
         let until = |work: BoxFuture<'static, ()>| {
             let rest = rest.clone();
             async move { rest.run_until_cancelled(work).await.unwrap_or_default() }
@@ -90,7 +89,11 @@ impl Running {
         for (name, work) in watches(&backend, role, &parts, &health) {
             tasks.run(name, OnEnd::Vital, until(work));
         }
+        if let Some(path) = &launch.addresses_file {
+            AddressesFile::forget_stale(path);
+        }
         let stages = start_stages(&tasks, parts, listeners.front);
+        let addresses_file = write_addresses(launch.addresses_file.as_deref(), &addresses)?;
         ready.holds("at work");
         Ok(Self {
             backend,
@@ -218,7 +221,6 @@ fn write_addresses(
     let Some(path) = path else {
         return Ok(None);
     };
-    AddressesFile::forget_stale(path);
     let written = AddressesFile::write(path, addresses);
     written.map(Some).map_err(|e| {
         let sentence = format!("cannot write the addresses to {} ({e})", path.display());

@@ -2,6 +2,7 @@
 
 mod law;
 mod needs;
+mod schemas;
 mod supply;
 
 use std::path::PathBuf;
