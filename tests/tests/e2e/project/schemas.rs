@@ -72,7 +72,7 @@ async fn the_configurations_schema_refuses_what_the_program_refuses() {
         ("/storage/max_bytes", json!("much")),
         ("/worker/in_flight", json!("many")),
         ("/kafka/compression", json!("zip")),
-        ("/egress/allow_http", json!("yes")),
+        ("/egress/allow_http", json!("perhaps")),
         ("/no_such_section", json!({})),
     ];
     let mut documents = vec![default.clone()];
