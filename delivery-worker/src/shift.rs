@@ -36,6 +36,8 @@ const STREAM: &str = Stream::Deliveries.name();
 /// state of the span.
 const TICK: Duration = Duration::from_secs(1);
 const SAVE_TICKS: u32 = 5;
+/// How long saving it may take.
+const SAVE_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that all shifts of a worker share.
 pub(crate) struct Floor {
@@ -94,7 +96,7 @@ pub(crate) async fn work(floor: Arc<Floor>, granted: Granted) {
     };
     tokio::select! {
         () = lost => {}
-        () = shift.run(&mut *records, doubt, state) => {}
+        () = shift.run(&mut *records, doubt) => {}
     }
     drop(opened);
     // The records go last: dropping them lets go of the lease.
@@ -138,7 +140,7 @@ impl Drop for Opened {
 
 impl Shift {
     /// Runs every loop of the shift, and ends them in order.
-    async fn run(self: &Arc<Self>, records: &mut dyn Records, doubt: Doubt, state: ShardState) {
+    async fn run(self: &Arc<Self>, records: &mut dyn Records, doubt: Doubt) {
         let drained = CancellationToken::new();
         let mut clerk = self.spawn(|shift| {
             let drained = drained.clone();
@@ -146,7 +148,7 @@ impl Shift {
         });
         let mut settling =
             self.spawn(|shift| async move { shift.settler.run().await.map_err(Stop::Log) });
-        let bringing = self.spawn(|shift| async move { shift.bring_back(state).await });
+        let bringing = self.spawn(|shift| async move { shift.bring_back().await });
         let orderly = async {
             if let Err(stop) = intake::read_all(self, records, doubt).await {
                 self.hold(stop).await;
@@ -165,6 +167,7 @@ impl Shift {
         self.report("clerk", clerk.await);
         self.settler.finish();
         self.report("settler", settling.await);
+        self.save_state().await;
     }
 
     fn spawn<F>(self: &Arc<Self>, work: impl FnOnce(Arc<Self>) -> F) -> AbortOnDropHandle<F::Output>
@@ -176,37 +179,50 @@ impl Shift {
 
     /// Everything that comes back from the stores: retries, parked deliveries, open retries of
     /// endpoints that ended. Keeps the state of the span meanwhile.
-    async fn bring_back(self: &Arc<Self>, state: ShardState) {
+    async fn bring_back(self: &Arc<Self>) {
         parked::take_over(self).await;
         tokio::join!(
             due::fire_all(self),
             parked::bring_back(self),
             endings::end_open(self),
-            self.keep_state(state)
+            self.keep_state()
         );
     }
 
-    /// Saves where scans for due hints start, and looks how old the oldest delivery is.
-    async fn keep_state(&self, mut state: ShardState) {
+    /// Saves the state of the span now and then, and looks how old the oldest delivery is.
+    async fn keep_state(&self) {
         let mut ticks = 0u32;
         loop {
             tokio::time::sleep(TICK).await;
-            let progress = self.settler.progress();
             let now = self.crew.outfit.clock.now();
-            self.desk.ages.settled_below(progress.watermark(), now);
+            let watermark = self.settler.progress().watermark();
+            self.desk.ages.settled_below(watermark, now);
             ticks += 1;
-            if !ticks.is_multiple_of(SAVE_TICKS) {
-                continue;
+            if ticks.is_multiple_of(SAVE_TICKS) {
+                self.save_state().await;
             }
-            state.checkpoint = Some(progress.encode());
-            state.due_cursor = self.desk.upcoming.cursor(now);
-            let micros = u64::try_from(now.micros()).unwrap_or(0);
-            state.last_stamp = self.lease.tenure.stamp(micros);
-            let (tenure, span) = (&self.lease.tenure, self.lease.span.index);
-            let saved = self.stores.shards.save(tenure, STREAM, span, state.clone());
-            if let Err(error) = saved.await {
+        }
+    }
+
+    /// Saves where the next owner starts: where it scans for due hints from, and, should the log
+    /// have lost the group's progress, where it reads from. An older state costs time or repeats,
+    /// so a failure is not repeated.
+    async fn save_state(&self) {
+        let now = self.crew.outfit.clock.now();
+        let micros = u64::try_from(now.micros()).unwrap_or(0);
+        let state = ShardState {
+            checkpoint: Some(self.settler.progress().encode()),
+            due_cursor: self.desk.upcoming.cursor(now),
+            last_stamp: self.lease.tenure.stamp(micros),
+        };
+        let (tenure, span) = (&self.lease.tenure, self.lease.span.index);
+        let saving = self.stores.shards.save(tenure, STREAM, span, state);
+        match tokio::time::timeout(SAVE_MAX, saving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
                 tracing::debug!(lease = ?self.lease, %error, "the state of the span was not saved");
             }
+            Err(_) => tracing::debug!(lease = ?self.lease, "the state was not saved in time"),
         }
     }
 

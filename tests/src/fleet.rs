@@ -15,6 +15,9 @@ use crate::binary;
 use crate::server::{Exit, Options, Program, Server};
 use crate::world::{Said, said};
 
+/// The variable that names a crash point.
+const CRASH_AT: &str = "FANFARE_CRASH_AT";
+
 /// The services under a fleet.
 pub struct Services {
     /// `host:port` of each broker.
@@ -33,6 +36,8 @@ pub struct Fleet {
     /// What it runs on.
     pub services: Services,
     dir: TempDir,
+    /// What its topics and its keyspace are called.
+    name: String,
     environment: HashMap<String, String>,
     routers: Vec<Seat>,
     workers: Vec<Seat>,
@@ -98,17 +103,23 @@ impl Fleet {
         let fleet = Self {
             services,
             dir,
+            name: format!("t{:08x}", rand::random::<u32>()),
             environment: HashMap::new(),
             routers: Vec::new(),
             workers: Vec::new(),
         };
-        fleet.configure("");
+        fleet.configure();
         fleet
     }
 
-    /// Writes the configuration that all processes share, with `more` at its end.
-    pub fn configure(&self, more: &str) {
-        let name = format!("t{:08x}", rand::random::<u32>());
+    /// What its topics and its keyspace are called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes the configuration that all processes share.
+    fn configure(&self) {
+        let name = &self.name;
         let copies = |addresses: &[String]| addresses.len().min(3);
         let text = format!(
             "[storage]
@@ -121,15 +132,17 @@ event_partitions = 4
 delivery_partitions = 4
 replication_factor = {}
 min_insync_replicas = {}
-# The shortest that brokers allow: the dead are missed sooner.
-session_timeout_ms = 6000
-heartbeat_interval_ms = 1000
+# Short: the dead are missed sooner.
+session_timeout_ms = 4000
+heartbeat_interval_ms = 500
 
 [cql]
 contact_points = {:?}
 keyspace = \"{name}\"
 replication = {}
-{more}
+
+[egress]
+dev = true
 ",
             self.services.brokers,
             copies(&self.services.brokers),
@@ -216,6 +229,29 @@ replication = {}
         }
     }
 
+    /// Has a process die at the `count`th passing of a crash point when it is next started; never,
+    /// if `count` is 0.
+    pub fn plan(&mut self, program: Program, number: usize, point: &str, count: u32) {
+        let environment = &mut self.seats(program)[number].options.environment;
+        if count == 0 {
+            environment.remove(CRASH_AT);
+        } else {
+            environment.insert(CRASH_AT.to_owned(), format!("{point}:{count}"));
+        }
+    }
+
+    /// Starts one that dies by itself, perhaps before it is ready.
+    pub async fn dies(&mut self, program: Program, number: usize) -> Exit {
+        let seat = &mut self.seats(program)[number];
+        assert!(seat.server.is_none(), "it still runs");
+        let exit = match Server::start(&seat.options).await {
+            Ok(server) => server.exits().await,
+            Err(exit) => exit,
+        };
+        seat.past.push_str(&exit.log);
+        exit
+    }
+
     /// SIGKILL.
     pub async fn kill(&mut self, program: Program, number: usize) {
         let seat = &mut self.seats(program)[number];
@@ -228,14 +264,6 @@ replication = {}
     pub async fn stop(&mut self, program: Program, number: usize) -> Exit {
         let seat = &mut self.seats(program)[number];
         let exit = seat.server.take().expect("it runs").stop().await;
-        seat.past.push_str(&exit.log);
-        exit
-    }
-
-    /// Waits for one to end by itself.
-    pub async fn exits(&mut self, program: Program, number: usize) -> Exit {
-        let seat = &mut self.seats(program)[number];
-        let exit = seat.server.take().expect("it runs").exits().await;
         seat.past.push_str(&exit.log);
         exit
     }

@@ -21,7 +21,7 @@ use crate::running::{self, Shared};
 pub const VARIABLE: &str = "FANFARE_TEST_KAFKA";
 
 const JARS: Jars = Jars {
-    name: "kafka-4.1.1",
+    name: "kafka-4.1.1-tools",
     pom: include_str!("../jars/kafka/pom.xml"),
     variable: VARIABLE,
 };
@@ -41,6 +41,30 @@ pub fn start(count: usize) -> Result<Cluster> {
 pub fn shared() -> Result<Vec<String>> {
     static SHARED: Shared = Shared::new();
     SHARED.addresses(VARIABLE, Protocol::Kafka, || start(1))
+}
+
+/// Runs one of Kafka's own tools to its end, as its script would: `topics`, `consumer-groups`,
+/// `leader-election`. Its output.
+pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
+    let class = match name {
+        "topics" => "org.apache.kafka.tools.TopicCommand",
+        "consumer-groups" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "leader-election" => "org.apache.kafka.tools.LeaderElectionCommand",
+        other => anyhow::bail!("no such tool is known here: {other}"),
+    };
+    let out = Command::new("java")
+        .args(["-XX:TieredStopAtLevel=1", "-Xmx128m", "-cp"])
+        .args([&JARS.class_path()?, class])
+        .args(arguments)
+        .output()
+        .context("cannot run java")?;
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    ensure!(
+        out.status.success(),
+        "{name} {arguments:?} failed: {said}{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(said)
 }
 
 pub(crate) fn start_for(count: usize, lifetime: Lifetime) -> Result<Cluster> {

@@ -44,6 +44,7 @@ pub struct Mix {
 pub struct Load {
     told: Arc<Told>,
     answers: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
     running: watch::Sender<bool>,
     producers: JoinSet<()>,
 }
@@ -53,7 +54,7 @@ impl Load {
     /// producer that one of them fails goes to the next.
     pub fn start(seed: u64, mix: &Mix, addresses: &watch::Receiver<Vec<String>>) -> Self {
         let told = Arc::new(Told::default());
-        let answers = Arc::new(AtomicU64::new(0));
+        let (answers, unknown) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let running = watch::Sender::new(true);
         let mut producers = JoinSet::new();
         for index in 0..mix.producers {
@@ -66,6 +67,7 @@ impl Load {
                 running: running.subscribe(),
                 told: told.clone(),
                 answers: answers.clone(),
+                unknown: unknown.clone(),
                 sent: 0,
                 client: None,
             };
@@ -74,6 +76,7 @@ impl Load {
         Self {
             told,
             answers,
+            unknown,
             running,
             producers,
         }
@@ -82,6 +85,11 @@ impl Load {
     /// Answers read so far, of whatever kind: a clock that stands still when nothing moves.
     pub fn answers(&self) -> u64 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Events whose outcome was unknown to whoever published them, some time or other.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` answers were read after now.
@@ -119,6 +127,7 @@ struct Producer {
     running: watch::Receiver<bool>,
     told: Arc<Told>,
     answers: Arc<AtomicU64>,
+    unknown: Arc<AtomicU64>,
     sent: u64,
     client: Option<(String, EventServiceClient<Channel>)>,
 }
@@ -211,6 +220,9 @@ impl Producer {
         let mut again = Vec::new();
         for (mut event, answer) in hand.into_iter().zip(answers) {
             self.answers.fetch_add(1, Ordering::Relaxed);
+            if matches!(answer, Answer::Unknown) {
+                self.unknown.fetch_add(1, Ordering::Relaxed);
+            }
             match answer {
                 Answer::Acked => self.told.settle(&event.event.id, Fate::Acked),
                 Answer::Refused if event.doubtful => {}

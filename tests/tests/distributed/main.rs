@@ -4,6 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
+mod brokers;
+mod crash_points;
+mod frozen;
 mod kill;
+mod operator;
+mod refusals;
 mod rolling;
+mod scale;
+mod slow;
 mod stage;
+mod store;
+mod story;

@@ -1,8 +1,11 @@
 //! A trial around a fleet.
 
+use std::ops::ControlFlow;
+
+use fanfare_test_services::Cluster;
 use fanfare_tests::ledger::{Audience, Audit, Dead, Mix, Trial, seed};
 use fanfare_tests::server::Program;
-use fanfare_tests::{Fleet, Services};
+use fanfare_tests::{Fleet, Services, eventually, http};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::{Mutex, MutexGuard};
@@ -13,6 +16,20 @@ pub(crate) const IN_FLIGHT_MAX: usize = 64;
 pub(crate) const OPEN_MAX: usize = 128;
 /// What the death of one of each may repeat.
 pub(crate) const REPEATS_MAX: usize = IN_FLIGHT_MAX + OPEN_MAX;
+
+/// Waits for one's turn, which lasts until it is dropped.
+pub(crate) async fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().await
+}
+
+/// With little in flight, so that the bound on repeats says something.
+pub(crate) fn bounded(fleet: &mut Fleet) {
+    fleet.env("FANFARE__WORKER__IN_FLIGHT", &IN_FLIGHT_MAX.to_string());
+    fleet.env(
+        "FANFARE__ROUTING__OPEN_DELIVERIES_MAX",
+        &OPEN_MAX.to_string(),
+    );
+}
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
@@ -27,21 +44,57 @@ pub(crate) struct Stage {
 impl Stage {
     /// Two routers and two workers on shared services, with the mixed audience.
     pub(crate) async fn two_and_two() -> Self {
-        let turn = ONE_AT_A_TIME.lock().await;
-        Self::on(turn, Services::shared().await, &Audience::mixed()).await
+        Self::on(Services::shared(), (2, 2), &Audience::mixed()).await
     }
 
-    async fn on(turn: MutexGuard<'static, ()>, services: Services, audience: &Audience) -> Self {
-        let mut fleet = Fleet::prepare(services);
-        fleet.env("FANFARE__WORKER__IN_FLIGHT", &IN_FLIGHT_MAX.to_string());
-        fleet.env(
-            "FANFARE__ROUTING__OPEN_DELIVERIES_MAX",
-            &OPEN_MAX.to_string(),
-        );
+    /// One router and one worker, for an audience.
+    pub(crate) async fn one_and_one(audience: &Audience) -> Self {
+        Self::on(Services::shared(), (1, 1), audience).await
+    }
+
+    /// Two routers and two workers on so many brokers and nodes of its own; 0: the shared ones.
+    pub(crate) async fn with_own(brokers: usize, nodes: usize) -> Self {
+        Self::on(Services::own(brokers, nodes), (2, 2), &Audience::mixed()).await
+    }
+
+    /// The same, with an environment variable of every process.
+    pub(crate) async fn with_own_where(
+        brokers: usize,
+        nodes: usize,
+        name: &str,
+        value: &str,
+    ) -> Self {
+        let audience = Audience::mixed();
+        let more = Some((name, value));
+        Self::of(Services::own(brokers, nodes), (2, 2), &audience, more).await
+    }
+
+    async fn on(
+        services: impl Future<Output = Services>,
+        processes: (usize, usize),
+        audience: &Audience,
+    ) -> Self {
+        Self::of(services, processes, audience, None).await
+    }
+
+    async fn of(
+        services: impl Future<Output = Services>,
+        (routers, workers): (usize, usize),
+        audience: &Audience,
+        more: Option<(&str, &str)>,
+    ) -> Self {
+        let turn = turn().await;
+        let mut fleet = Fleet::prepare(services.await);
+        bounded(&mut fleet);
+        if let Some((name, value)) = more {
+            fleet.env(name, value);
+        }
         fleet.migrate().await.ok();
-        for program in [Program::Router, Program::Worker] {
-            fleet.add(program).await;
-            fleet.add(program).await;
+        for _ in 0..routers {
+            fleet.add(Program::Router).await;
+        }
+        for _ in 0..workers {
+            fleet.add(Program::Worker).await;
         }
         let seed = seed();
         let mix = Mix {
@@ -60,6 +113,53 @@ impl Stage {
     /// Tells the producers which routers there are.
     pub(crate) fn spread(&self) {
         self.trial.spread_over(&self.fleet.urls());
+    }
+
+    /// Does something to the brokers, which are its own.
+    pub(crate) fn brokers(&mut self, what: impl FnOnce(&mut Cluster) -> anyhow::Result<()>) {
+        let kafka = self.fleet.services.kafka.as_mut();
+        what(kafka.expect("brokers of its own")).expect("it can be done to a broker");
+    }
+
+    /// Does something to the nodes, which are its own.
+    pub(crate) fn nodes(&mut self, what: impl FnOnce(&mut Cluster) -> anyhow::Result<()>) {
+        let cql = self.fleet.services.cql.as_mut();
+        what(cql.expect("nodes of its own")).expect("it can be done to a node");
+    }
+
+    /// Waits until no router is ready, for a reason that contains `why`; all stay alive.
+    pub(crate) async fn until_unready(&self, why: &str) {
+        for number in 0..2 {
+            let (status, text) = self.until_probe(number, |status| status == 503).await;
+            assert!(text.contains(why), "{status}: {text}");
+            let url = self.probe(number, "livez");
+            assert_eq!(http::get(&url).await.unwrap().status, 200);
+        }
+    }
+
+    /// Waits until every router is ready.
+    pub(crate) async fn until_ready(&self) {
+        for number in 0..2 {
+            self.until_probe(number, |status| status == 200).await;
+        }
+    }
+
+    async fn until_probe(&self, router: usize, wanted: impl Fn(u16) -> bool) -> (u16, String) {
+        let url = self.probe(router, "readyz");
+        eventually("readiness to change", async || {
+            match http::get(&url).await {
+                Ok(answer) if wanted(answer.status) => {
+                    ControlFlow::Break((answer.status, answer.text()))
+                }
+                other => ControlFlow::Continue(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
+    fn probe(&self, router: usize, path: &str) -> String {
+        let server = self.fleet.server(Program::Router, router);
+        format!("http://{}/{path}", server.addresses().admin_listen)
     }
 
     /// Ends the load, waits until everything has arrived, stops everything cleanly, and audits.

@@ -1,0 +1,104 @@
+//! What a person must correct: one sentence, an exit code, and nothing changed.
+
+use fanfare_tests::server::{Exit, Program, Server};
+use fanfare_tests::{Fleet, Services};
+
+use super::stage::turn;
+
+/// Starts a router that must not become ready.
+async fn refused(fleet: &Fleet) -> Exit {
+    match Server::start(&fleet.options(Program::Router)).await {
+        Err(exit) => exit,
+        Ok(server) => panic!("it is ready: {}", server.log().text()),
+    }
+}
+
+/// The last line, which is the one that a person reads.
+fn sentence(exit: &Exit) -> &str {
+    exit.log.lines().last().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let _turn = turn().await;
+    let mut fleet = Fleet::prepare(Services::shared().await);
+    fleet.env("FANFARE__SERVER__BACKEND_WAIT", "1s");
+    let exit = refused(&fleet).await;
+    assert_eq!(exit.code, Some(1), "{}", exit.log);
+    assert!(sentence(&exit).contains("run fanfare migrate"), "{exit:?}");
+
+    fleet.migrate().await.ok();
+    fleet.env("FANFARE__KAFKA__BOOTSTRAP_SERVERS", "[\"127.0.0.1:1\"]");
+    fleet.env("FANFARE__KAFKA__REQUEST_TIMEOUT_MS", "1000");
+    let exit = refused(&fleet).await;
+    assert_eq!(exit.code, Some(1), "{}", exit.log);
+    assert!(sentence(&exit).contains("bootstrap_servers"), "{exit:?}");
+
+    fleet.env("FANFARE__CQL__CONTACT_POINTS", "[\"127.0.0.1:1\"]");
+    let exit = refused(&fleet).await;
+    assert_eq!(exit.code, Some(1), "{}", exit.log);
+    assert!(sentence(&exit).contains("contact_points"), "{exit:?}");
+}
+
+#[tokio::test]
+async fn configurations_that_disagree_are_refused() {
+    let _turn = turn().await;
+    let mut fleet = Fleet::start(Services::shared().await, 1, 0).await;
+    for (setting, value) in [
+        ("EVENT_PARTITIONS", "8"),
+        ("DELIVERY_PARTITIONS", "2"),
+        ("EVENT_RETENTION_HOURS", "4000"),
+        ("MIN_INSYNC_REPLICAS", "2"),
+    ] {
+        let variable = format!("FANFARE__KAFKA__{setting}");
+        let mut options = fleet.options(Program::Router);
+        options.environment.insert(variable, value.to_owned());
+        let exit = match Server::start(&options).await {
+            Err(exit) => exit,
+            Ok(server) => panic!("{setting}: it is ready: {}", server.log().text()),
+        };
+        assert_eq!(exit.code, Some(64), "{setting}: {}", exit.log);
+        let named = setting.to_lowercase();
+        let text = sentence(&exit).to_owned();
+        assert!(
+            text.contains(&named) || text.contains("partitions"),
+            "{setting}: {text}"
+        );
+    }
+    // What runs goes on.
+    let sent = fanfare_tests::api::event("order.paid", "{}");
+    fleet.api().publish(sent).await.unwrap();
+    for exit in fleet.stop_all().await {
+        assert_eq!(exit.code, Some(0), "{}", exit.log);
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_cannot_work_is_refused_before_anything_is_asked() {
+    let fleet = Fleet::prepare(Services {
+        brokers: vec!["127.0.0.1:1".into()],
+        nodes: vec!["127.0.0.1:1".into()],
+        kafka: None,
+        cql: None,
+    });
+    let file = fleet.config().display().to_string();
+    for (variable, value, named) in [
+        ("FANFARE__KAFKA__EVENT_PARTITIONS", "7", "event_partitions"),
+        ("FANFARE__CQL__PROPAGATION_MS", "10", "routing.freshness"),
+        ("FANFARE__CQL__EVENT_RETENTION_DAYS", "1", "cql."),
+    ] {
+        let mut options = fleet.options(Program::Worker);
+        options
+            .environment
+            .insert(variable.to_owned(), value.to_owned());
+        let Err(exit) = Server::start(&options).await else {
+            panic!("{variable}: it is ready");
+        };
+        assert_eq!(exit.code, Some(64), "{variable}: {}", exit.log);
+        assert!(sentence(&exit).contains(named), "{variable}: {exit:?}");
+    }
+    fleet
+        .fanfare(&["config", "check", "--config", &file])
+        .await
+        .ok();
+}
