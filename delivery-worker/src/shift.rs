@@ -69,10 +69,9 @@ pub(crate) async fn work(floor: Arc<Floor>, granted: Granted) {
         progress,
         mut records,
     } = granted;
-    let Some(state) = load_state(&floor.stores, &lease).await else {
+    let Some(state) = take_over(&floor, &lease).await else {
         return;
     };
-    state.succeed(&lease.tenure);
     tracing::debug!(?lease, "delivering");
     let number = floor.last_shift.fetch_add(1, Ordering::Relaxed);
     let desk = Arc::new(Desk::new(number, lease.span.shards, state.due_cursor));
@@ -305,11 +304,24 @@ impl Shift {
     }
 }
 
-async fn load_state(stores: &Stores, lease: &Lease) -> Option<ShardState> {
-    let mut backoff = Backoff::new("load the state of a span");
+/// Loads the state that the last owner left, and saves from where this one's stamps go on. `None`
+/// when the lease is wanted back first.
+async fn take_over(floor: &Floor, lease: &Lease) -> Option<ShardState> {
+    let (shards, span) = (&floor.stores.shards, lease.span.index);
+    let mut backoff = Backoff::new("take over the state of a span");
     loop {
+        let taking = async {
+            let state = shards.load(STREAM, span).await?;
+            let now = floor.crew.outfit.clock.now();
+            let micros = u64::try_from(now.micros()).unwrap_or(0);
+            let state = state.succeed(&lease.tenure, micros);
+            shards
+                .save(&lease.tenure, STREAM, span, state.clone())
+                .await?;
+            Ok::<_, StoreError>(state)
+        };
         tokio::select! {
-            loaded = stores.shards.load(STREAM, lease.span.index) => match loaded {
+            taken = taking => match taken {
                 Ok(state) => return Some(state),
                 Err(error) if error.kind() == StoreErrorKind::Closed => return None,
                 Err(error) => backoff.wait(&error).await,

@@ -117,8 +117,8 @@ impl Fleet {
         &self.name
     }
 
-    /// Writes the configuration that all processes share.
-    fn configure(&self) {
+    /// Writes the configuration that all processes share, by what the services are now.
+    pub fn configure(&self) {
         let name = &self.name;
         let copies = |addresses: &[String]| addresses.len().min(3);
         let text = format!(

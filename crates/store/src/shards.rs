@@ -25,11 +25,18 @@ const STAMPS_AHEAD: Duration = Duration::from_secs(10);
 
 impl ShardState {
     /// Raises a new owner's stamps above all that its predecessor may have given out, whatever the
-    /// two clocks say: otherwise its first writes would lose against older ones.
-    pub fn succeed(&self, tenure: &Tenure) {
+    /// two clocks say: otherwise its first writes would lose against older ones. Answers the state
+    /// that the new owner must save before it writes anything else, so that its own successor goes
+    /// on above it, however soon that comes. `now_micros` is the new owner's clock.
+    #[must_use]
+    pub fn succeed(&self, tenure: &Tenure, now_micros: u64) -> Self {
         if self.last_stamp > 0 {
             let ahead = u64::try_from(STAMPS_AHEAD.as_micros()).unwrap_or(u64::MAX);
             tenure.raise(self.last_stamp.saturating_add(ahead));
+        }
+        Self {
+            last_stamp: tenure.stamp(now_micros),
+            ..self.clone()
         }
     }
 }
@@ -63,8 +70,11 @@ mod tests {
         };
         let later = old.stamp(1_000_000_000 + 9_000_000);
         let new = Tenure::unlimited();
-        state.succeed(&new);
-        assert!(new.stamp(5) > later);
-        ShardState::default().succeed(&new);
+        let saved = state.succeed(&new, 5);
+        assert!(saved.last_stamp > later);
+        // It writes, and is followed by a third before it saves again.
+        let written = new.stamp(6);
+        let third = Tenure::unlimited();
+        assert!(saved.succeed(&third, 7).last_stamp > written);
     }
 }

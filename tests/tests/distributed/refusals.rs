@@ -28,13 +28,15 @@ async fn what_is_not_there_is_named() {
     assert!(sentence(&exit).contains("run fanfare migrate"), "{exit:?}");
 
     fleet.migrate().await.ok();
-    fleet.env("FANFARE__KAFKA__BOOTSTRAP_SERVERS", "[\"127.0.0.1:1\"]");
+    fleet.services.brokers = vec!["127.0.0.1:1".to_owned()];
+    fleet.configure();
     fleet.env("FANFARE__KAFKA__REQUEST_TIMEOUT_MS", "1000");
     let exit = refused(&fleet).await;
     assert_eq!(exit.code, Some(1), "{}", exit.log);
     assert!(sentence(&exit).contains("bootstrap_servers"), "{exit:?}");
 
-    fleet.env("FANFARE__CQL__CONTACT_POINTS", "[\"127.0.0.1:1\"]");
+    fleet.services.nodes = vec!["127.0.0.1:1".to_owned()];
+    fleet.configure();
     let exit = refused(&fleet).await;
     assert_eq!(exit.code, Some(1), "{}", exit.log);
     assert!(sentence(&exit).contains("contact_points"), "{exit:?}");
@@ -46,7 +48,7 @@ async fn configurations_that_disagree_are_refused() {
     let mut fleet = Fleet::start(Services::shared().await, 1, 0).await;
     for (setting, value) in [
         ("EVENT_PARTITIONS", "8"),
-        ("DELIVERY_PARTITIONS", "2"),
+        ("DELIVERY_PARTITIONS", "8"),
         ("EVENT_RETENTION_HOURS", "4000"),
         ("MIN_INSYNC_REPLICAS", "2"),
     ] {

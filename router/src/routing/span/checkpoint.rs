@@ -15,18 +15,22 @@ use super::{Context, SpanRouter};
 const INTERVAL: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Takes over from the last owner: stamps go on above its own. Waits for the store; `false` when
-/// the lease is wanted back first, or the store is closed.
+/// Takes over from the last owner: stamps go on above its own, and that is saved first. Waits for
+/// the store; `false` when the lease is wanted back before, or the store is closed.
 pub(super) async fn succeed(context: &Context, lease: &Lease) -> bool {
-    let mut backoff = Backoff::new("load the state of a span");
-    let shards = &context.stores.shards;
+    let (shards, span) = (&context.stores.shards, lease.span.index);
+    let mut backoff = Backoff::new("take over the state of a span");
     loop {
+        let taking = async {
+            let state = shards.load(Stream::Events.name(), span).await?;
+            let micros = u64::try_from(context.clock.now().micros()).unwrap_or(0);
+            let state = state.succeed(&lease.tenure, micros);
+            let saving = shards.save(&lease.tenure, Stream::Events.name(), span, state);
+            saving.await
+        };
         tokio::select! {
-            loaded = shards.load(Stream::Events.name(), lease.span.index) => match loaded {
-                Ok(state) => {
-                    state.succeed(&lease.tenure);
-                    return true;
-                }
+            taken = taking => match taken {
+                Ok(()) => return true,
                 Err(error) if error.kind() == StoreErrorKind::Closed => return false,
                 Err(error) => backoff.wait(&error).await,
             },
