@@ -180,6 +180,8 @@ impl Engine {
             let torn = recovered.torn;
             tracing::warn!(bytes = torn, "cut a group that a crash left half written");
         }
+        recovery::make_durable(&segments, start, recovered.end)
+            .map_err(|e| OpenError::io(&log, e))?;
         let front = front(&config, &segments, spares, incarnation, recovered.end)
             .map_err(|e| OpenError::io(&log, e))?;
         let end = front.position;

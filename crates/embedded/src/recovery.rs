@@ -73,6 +73,34 @@ pub(crate) fn recover(
     scan.finish()
 }
 
+/// Makes the replayed bytes from `start` to `end` durable by writing them again: after a kill they
+/// may lie in the page cache alone, and after a failed sync the kernel may call them clean, so that
+/// a sync without a write does nothing. The writer syncs a segment before it writes to another, so
+/// what is in doubt lies in the last segment with frames; `end` may be the next one's beginning.
+pub(crate) fn make_durable(segments: &Segments, start: u64, end: u64) -> io::Result<()> {
+    let headers = segments.list();
+    let last = headers.iter().rev().filter(|header| header.base < end);
+    for header in last.take(2) {
+        let Some(segment) = segments.find(header.base) else {
+            continue;
+        };
+        let file = segments.target(&segment)?.file;
+        let mut at = start.max(header.first());
+        let to = end.min(header.end());
+        while at < to {
+            let len = usize::try_from(to - at).unwrap_or(READ).min(READ);
+            let bytes = reading::read(segments, at, len)?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_at(&bytes, at - header.base)?;
+            at += bytes.len() as u64;
+        }
+        file.sync()?;
+    }
+    Ok(())
+}
+
 struct Scan<'a, F> {
     segments: &'a Segments,
     quarantine: &'a Quarantine,

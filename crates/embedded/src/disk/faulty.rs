@@ -2,7 +2,7 @@
 //!
 //! What was written and not synced may be lost in a crash, whole or sector by sector, in any
 //! order; so may names whose directory was not synced. A sync can be made to fail, which leaves it
-//! open what was written. There is a limit on bytes; going over it is `StorageFull`.
+//! open what was written, and no later sync makes up for it: only writing again does. There is a limit on bytes; going over it is `StorageFull`.
 
 use std::collections::HashMap;
 use std::io;
@@ -36,6 +36,8 @@ struct Content {
     now: Vec<u8>,
     /// Unsynced writes, in order.
     pending: Vec<(usize, usize)>,
+    /// Writes that a failed sync called clean: read back, and no later sync makes them durable.
+    dropped: Vec<(usize, usize)>,
     written: Option<SystemTime>,
 }
 
@@ -90,7 +92,8 @@ impl Content {
         }
         // Some crashes keep a prefix, some any sectors: both happen.
         let share = [0.0, 0.5, 0.9, 1.0][rng.random_range(0..4)];
-        for (at, len) in std::mem::take(&mut self.pending) {
+        let dropped = std::mem::take(&mut self.dropped);
+        for (at, len) in dropped.into_iter().chain(std::mem::take(&mut self.pending)) {
             let mut from = at;
             while from < at + len {
                 let to = (from / SECTOR + 1) * SECTOR;
@@ -202,6 +205,9 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
         if std::mem::take(&mut state.sync_fails) {
+            let content = &mut state.files[self.file];
+            let failed = std::mem::take(&mut content.pending);
+            content.dropped.extend(failed);
             return Err(io::Error::other("the disk did not take it"));
         }
         let content = &mut state.files[self.file];
