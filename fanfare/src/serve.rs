@@ -19,6 +19,7 @@ use std::time::Instant;
 use clap::Args;
 use fanfare_service::signals::Signals;
 use fanfare_service::telemetry::{self, LogFormat};
+use fanfare_service::traces;
 
 use crate::config::Config;
 use crate::demo;
@@ -102,12 +103,15 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
             let started = Instant::now();
             let signals =
                 Signals::catch().map_err(|e| Failure::refused("SIGNALS", e.to_string()))?;
+            traces::start("fanfare").map_err(|e| Failure::usage(e.to_string()))?;
             if demo {
                 return demo::run(&config, signals, started).await;
             }
             let running = Running::start(&config).await?;
             eprintln!("fanfare is ready at http://{}", running.addresses().listen);
-            running.until_stopped(signals).await
+            let stopped = running.until_stopped(signals).await;
+            traces::stop().await;
+            stopped
         })
 }
 
