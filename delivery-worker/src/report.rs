@@ -81,11 +81,21 @@ fn failed(delivery: &Delivery, attempt: &Attempt, verdict: &Verdict) {
         attempt = attempt.number,
         outcome = attempt.outcome.kind.as_str(),
         http_status = attempt.outcome.http_status,
-        message = attempt.outcome.message,
-        next = ?verdict,
+        // Not `message`: that is the line itself.
+        detail = attempt.outcome.message,
+        next = next(verdict),
         held_back,
         "an attempt failed"
     );
+}
+
+fn next(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Delivered => "nothing",
+        Verdict::RetryAt(_) => "retry",
+        Verdict::DeadLetter(_) => "dead_letter",
+        Verdict::DisableEndpoint => "disable_endpoint",
+    }
 }
 
 fn span(callee: &Callee, delivery: &Delivery, attempt: &Attempt) -> Span {
