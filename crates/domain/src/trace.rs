@@ -87,7 +87,7 @@ impl EventTrace {
         match self.parent {
             Some(parent) => parent.flags & 1 == 1,
             // The low 63 bits decide, as OpenTelemetry's TraceIdRatioBased does.
-            None => ((low(self.trace) >> 1) as f64) < ratio * (1u64 << 63) as f64,
+            None => u128::from(low(self.trace) >> 1) < share(ratio),
         }
     }
 
@@ -103,6 +103,12 @@ pub fn attempt_span(delivery: &DeliveryId, attempt: u32) -> u64 {
     let mut tail = [0; 8];
     tail.copy_from_slice(&delivery.as_bytes()[16..]);
     u64::from_be_bytes(tail).wrapping_add(attempt.into()).max(1)
+}
+
+/// That share of 2^63.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // saturates at both ends
+fn share(ratio: f64) -> u128 {
+    (ratio * 2f64.powi(63)) as u128
 }
 
 /// Lower-case hexadecimal of exactly `len` digits.

@@ -6,9 +6,9 @@ use fanfare_proto::v1;
 use fanfare_tests::World;
 use fanfare_tests::api::named;
 use fanfare_tests::collector::{Collector, attributes};
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 use tokio::net::TcpListener;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -34,7 +34,9 @@ async fn publish_within(world: &World, traceparent: &str) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    digits.map(digit).collect()
 }
 
 fn named_spans<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
@@ -42,7 +44,7 @@ fn named_spans<'a>(spans: &'a [Span], name: &str) -> Vec<&'a Span> {
 }
 
 fn status(span: &Span) -> StatusCode {
-    span.status.as_ref().map_or(StatusCode::Unset, |s| s.code())
+    span.status.as_ref().map_or(StatusCode::Unset, Status::code)
 }
 
 /// `(endpoint, attempt)` of a POST's span.
@@ -104,9 +106,10 @@ async fn an_event_is_one_trace_from_the_caller_through_both_topics_to_every_post
         assert_eq!(about["server.address"], "127.0.0.1");
         assert_eq!(about["messaging.message.id"], "e1");
         let is_first = whose(span) == (shaky.endpoint.id.clone(), "1".to_owned());
-        let (code, answer) = match is_first {
-            true => (StatusCode::Error, "503"),
-            false => (StatusCode::Unset, "200"),
+        let (code, answer) = if is_first {
+            (StatusCode::Error, "503")
+        } else {
+            (StatusCode::Unset, "200")
         };
         assert_eq!(status(span), code, "{span:#?}");
         assert_eq!(about["http.response.status_code"], answer);
