@@ -54,6 +54,12 @@ pub(crate) enum Scheme {
 }
 
 impl Callee {
+    /// Whom it connects to; `None` before the first call and when it cannot be called.
+    pub(crate) fn address(&self) -> Option<&Address> {
+        let prepared = self.prepared.get()?.as_ref().ok()?;
+        Some(&prepared.address)
+    }
+
     pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
         Self {
             endpoint,

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::disable;
 use crate::plan::{Batch, Plan, Rules, Settled};
+use crate::report;
 use crate::shift::Shift;
 
 /// How long outcomes are collected before they are written together.
@@ -119,6 +120,7 @@ async fn write(shift: &Arc<Shift>, plan: Plan) -> Result<Plan, StoreError> {
 fn conclude(shift: &Arc<Shift>, plan: Plan) {
     let (desk, crew) = (&shift.desk, &shift.crew);
     crew.instruments.wrote(&plan);
+    report::wrote(&plan);
     desk.let_go(&plan.let_go);
     desk.upcoming.written(&plan.due);
     desk.upcoming.forgotten(&plan.forget);

@@ -36,7 +36,7 @@ impl Instruments {
                 .build()
         };
         let counter = |name| meter.u64_counter(name).build();
-        Self {
+        let instruments = Self {
             attempts: counter("fanfare_delivery_attempts"),
             attempt_latency: seconds("fanfare_delivery_attempt_latency_seconds"),
             first_attempt_latency: seconds("fanfare_delivery_first_attempt_latency_seconds"),
@@ -47,11 +47,30 @@ impl Instruments {
                 .i64_up_down_counter("fanfare_delivery_spans_held")
                 .build(),
             history_dropped: counter("fanfare_delivery_history_dropped"),
+        };
+        instruments.show();
+        instruments
+    }
+
+    /// What seldom happens is shown as 0 from the start: an alert needs something to watch.
+    fn show(&self) {
+        for counter in [&self.parked, &self.records_damaged, &self.history_dropped] {
+            counter.add(0, &[]);
         }
+        self.spans_held.add(0, &[]);
     }
 
     /// Gauges of what is in memory, for as long as the crew is there.
-    pub(crate) fn observe(meter: &Meter, crew: &Arc<Crew>, desks: &Arc<Desks>) {
+    pub(crate) fn observe(
+        meter: &Meter,
+        in_flight_max: usize,
+        crew: &Arc<Crew>,
+        desks: &Arc<Desks>,
+    ) {
+        meter
+            .u64_observable_gauge("fanfare_delivery_in_flight_limit")
+            .with_callback(move |observer| observer.observe(in_flight_max as u64, &[]))
+            .build();
         let gauge = |name: &'static str, read: fn(&Crew) -> usize| {
             let crew: Weak<Crew> = Arc::downgrade(crew);
             meter

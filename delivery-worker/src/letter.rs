@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fanfare_domain::{
-    AcceptedEvent, DeliveryId, DeliverySeed, EndpointId, EventRef, Place, Position, Target,
+    AcceptedEvent, DeliveryId, DeliverySeed, EndpointId, EventRef, EventTrace, Place, Position,
+    Target,
 };
 use fanfare_store::{DueHint, ParkedKey, RetryRow};
 use http::{HeaderName, HeaderValue};
@@ -20,6 +21,7 @@ pub(crate) struct Letter {
     pub(crate) generation: u32,
     attributes: OnceLock<Vec<(HeaderName, HeaderValue)>>,
     structured: OnceLock<Bytes>,
+    trace: OnceLock<EventTrace>,
 }
 
 /// One event owed to one subscription.
@@ -59,6 +61,7 @@ impl Letter {
             generation,
             attributes: OnceLock::new(),
             structured: OnceLock::new(),
+            trace: OnceLock::new(),
         }
     }
 
@@ -88,6 +91,11 @@ impl Letter {
     pub(crate) fn structured(&self) -> &Bytes {
         self.structured
             .get_or_init(|| envelope::structured(&self.event.event))
+    }
+
+    /// Where its spans belong.
+    pub(crate) fn trace(&self) -> &EventTrace {
+        self.trace.get_or_init(|| EventTrace::of(&self.event))
     }
 
     /// Bytes that it keeps in memory, about.

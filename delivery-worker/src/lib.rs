@@ -45,6 +45,7 @@ mod owed;
 mod parked;
 mod plan;
 mod redrive;
+mod report;
 mod request;
 mod seat;
 mod sender;

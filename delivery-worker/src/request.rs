@@ -1,7 +1,9 @@
 //! One POST, exactly as a subscriber gets it.
 
 use bytes::Bytes;
+use fanfare_domain::trace::attempt_span;
 use fanfare_domain::{Data, DeliveryId, Envelope, Timestamp};
+use fanfare_service::traces;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::Full;
@@ -81,36 +83,16 @@ fn text(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Goes on with the producer's trace, or starts one that every attempt of the delivery shares.
+/// Goes on with the producer's trace, or the event's own, from the span of this attempt.
 fn trace(headers: &mut HeaderMap, letter: &Letter, id: DeliveryId, attempt: u32) {
-    let extensions = &letter.event.event.extensions;
-    let given = extensions.get("traceparent").and_then(|t| trace_id(t));
-    let bytes = id.as_bytes();
-    let (own, mut span) = ([0; 16], [0; 8]);
-    let mut own: [u8; 16] = own;
-    own.copy_from_slice(&bytes[8..24]);
-    span.copy_from_slice(&bytes[16..24]);
-    let span = u64::from_be_bytes(span).wrapping_add(attempt.into()).max(1);
-    let value = match given {
-        Some((trace, flags)) => format!("00-{trace}-{span:016x}-{flags}"),
-        None => format!("00-{:032x}-{span:016x}-01", u128::from_be_bytes(own)),
-    };
+    let trace = letter.trace();
+    // Nobody has decided while nothing is recorded here: the subscriber may record its part.
+    let sampled = !traces::is_on() || traces::is_sampled(trace);
+    let value = trace.traceparent(attempt_span(&id, attempt), sampled);
     headers.insert(TRACEPARENT, text(&value));
-    let state = extensions.get("tracestate").filter(|_| given.is_some());
+    let state = letter.event.event.extensions.get("tracestate");
+    let state = state.filter(|_| trace.parent.is_some());
     if let Some(state) = state.and_then(|s| HeaderValue::from_str(s).ok()) {
         headers.insert(TRACESTATE, state);
     }
-}
-
-/// Trace id and flags of a valid `traceparent` of version 00.
-fn trace_id(traceparent: &str) -> Option<(&str, &str)> {
-    let hex = |text: &str, len: usize| {
-        text.len() == len && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let mut parts = traceparent.split('-');
-    let (version, trace) = (parts.next()?, parts.next()?);
-    let (parent, flags) = (parts.next()?, parts.next()?);
-    let valid = version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
-    let zero = trace.bytes().all(|b| b == b'0');
-    (valid && !zero && parts.next().is_none()).then_some((trace, flags))
 }

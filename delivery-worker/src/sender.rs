@@ -14,6 +14,7 @@ use crate::crew::{Assignment, Crew, Turn};
 use crate::desk::{Done, Fate, Tried};
 use crate::lanes::Ended;
 use crate::letter::{Delivery, Origin};
+use crate::report;
 use crate::seat::{Call, Seat};
 
 /// After this many failures in a row a sender takes a breath before each attempt: an endpoint
@@ -81,6 +82,7 @@ pub(crate) async fn send(
         crash::point("worker.answered");
     }
     let verdict = judge(crew, &callee, &delivery, &attempt);
+    report::attempted(&callee, &delivery, &attempt, &verdict);
     Done {
         delivery,
         fate: Fate::Attempted(Tried {

@@ -83,10 +83,10 @@ impl Worker {
             queue_max_bytes: config.queue_max_bytes.as_usize(),
             idle_seats: config.idle_connections,
         };
-        let idle = config.connection_idle.0;
+        let (idle, in_flight_max) = (config.connection_idle.0, config.in_flight);
         let crew = Crew::new(outfit, schedule, Instruments::new(meter), idle, bounds);
         let (crew, desks) = (Arc::new(crew), Arc::new(Desks::default()));
-        Instruments::observe(meter, &crew, &desks);
+        Instruments::observe(meter, in_flight_max, &crew, &desks);
         let changes = Changes {
             crew: crew.clone(),
             desks: desks.clone(),

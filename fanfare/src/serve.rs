@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use clap::{Args, Parser};
 use fanfare_service::signals::Signals;
-use fanfare_service::telemetry;
+use fanfare_service::{telemetry, traces};
 
 use crate::config::{Config, Role, StorageMode};
 use crate::demo;
@@ -156,7 +156,12 @@ fn start(launch: &Launch<'_>, demo: bool) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::refused("RUNTIME", format!("cannot start: {e}")))?
-        .block_on(serve(launch, demo))
+        .block_on(async {
+            traces::start(launch.role.program()).map_err(|e| Failure::usage(e.to_string()))?;
+            let served = serve(launch, demo).await;
+            traces::stop().await;
+            served
+        })
 }
 
 async fn serve(launch: &Launch<'_>, demo: bool) -> Result<(), Failure> {

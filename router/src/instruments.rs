@@ -26,7 +26,7 @@ pub struct Instruments {
 impl Instruments {
     /// Instruments of `meter`.
     pub fn new(meter: &Meter) -> Self {
-        Self {
+        let instruments = Self {
             events: meter.u64_counter("fanfare_router_events").build(),
             deliveries: meter.u64_counter("fanfare_router_deliveries").build(),
             route_latency: meter
@@ -42,12 +42,28 @@ impl Instruments {
             spans_held: meter
                 .i64_up_down_counter("fanfare_router_spans_held")
                 .build(),
-        }
+        };
+        instruments.show();
+        instruments
     }
 
-    /// An event was routed to `deliveries` subscriptions.
-    pub(crate) fn routed(&self, deliveries: usize) {
-        self.events.add(1, &[]);
+    /// What seldom happens is shown as 0 from the start: an alert needs something to watch.
+    fn show(&self) {
+        self.routed(0, 0);
+        for counter in [
+            &self.repeats,
+            &self.conflicts,
+            &self.damaged,
+            &self.stale_waits,
+        ] {
+            counter.add(0, &[]);
+        }
+        self.spans_held.add(0, &[]);
+    }
+
+    /// So many events were routed to `deliveries` subscriptions.
+    pub(crate) fn routed(&self, events: u64, deliveries: usize) {
+        self.events.add(events, &[]);
         self.deliveries.add(deliveries as u64, &[]);
     }
 }

@@ -6,3 +6,4 @@ pub mod inquiry;
 pub mod instruments;
 pub mod matching;
 pub mod routing;
+mod traced;

@@ -14,6 +14,7 @@
 pub mod api;
 pub mod bad_disk;
 pub mod binary;
+pub mod collector;
 pub mod eventually;
 pub mod fleet;
 pub mod foreign;

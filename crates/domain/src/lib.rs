@@ -19,6 +19,7 @@ pub mod secret;
 pub mod shard;
 pub mod tenure;
 pub mod time;
+pub mod trace;
 
 pub use catalog::{Endpoint, EndpointState, Envelope, Subscription};
 pub use delivery::{DeadLetterReason, DeliveryState, ParkedReason, Target};
@@ -34,3 +35,4 @@ pub use secret::Secret;
 pub use shard::{SHARDS, Shard, ShardSet};
 pub use tenure::Tenure;
 pub use time::Timestamp;
+pub use trace::EventTrace;

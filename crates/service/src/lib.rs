@@ -12,13 +12,16 @@ pub mod configuration;
 pub mod crash;
 pub mod egress;
 pub mod health;
+pub mod line_limit;
 pub mod signals;
 pub mod tasks;
 pub mod telemetry;
+pub mod traces;
 pub mod units;
 
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use health::{Condition, Health};
+pub use line_limit::LineLimit;
 pub use tasks::Tasks;
 pub use units::{ByteSize, HumanDuration};

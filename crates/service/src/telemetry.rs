@@ -28,6 +28,12 @@ pub enum LogFormat {
 #[error("telemetry: {0}")]
 pub struct TelemetryError(String);
 
+impl TelemetryError {
+    pub(crate) fn new(what: String) -> Self {
+        Self(what)
+    }
+}
+
 /// The process's metrics. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {

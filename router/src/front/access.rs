@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use data_encoding::{BASE32HEX_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
+use fanfare_domain::trace::{TRACEPARENT, TraceParent};
 use fanfare_domain::{Invalid, Reason, TenantId};
 use http::HeaderMap;
 use rand::Rng;
@@ -117,14 +118,22 @@ impl KeyRing {
         let authorization = headers
             .get(http::header::AUTHORIZATION)
             .map(|value| value.to_str().unwrap_or(""));
-        self.admit(authorization, tenant)
+        let mut caller = self.admit(authorization, tenant)?;
+        let traceparent = headers.get(TRACEPARENT).and_then(|v| v.to_str().ok());
+        let valid = traceparent.filter(|text| TraceParent::parse(text).is_some());
+        caller.traceparent = valid.map(Arc::from);
+        Ok(caller)
     }
 
     fn admit(&self, authorization: Option<&str>, tenant: &str) -> Result<Caller, Refusal> {
         let tenant = TenantId::try_new(tenant)?;
         let Some(keys) = &self.0 else {
             let credential = anonymous();
-            return Ok(Caller { tenant, credential });
+            return Ok(Caller {
+                tenant,
+                credential,
+                traceparent: None,
+            });
         };
         let key = find(keys, bearer(authorization)?)?;
         if !key.covers(&tenant) {
@@ -137,6 +146,7 @@ impl KeyRing {
         Ok(Caller {
             tenant,
             credential: key.name.clone(),
+            traceparent: None,
         })
     }
 }

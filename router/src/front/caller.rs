@@ -14,6 +14,8 @@ pub struct Caller {
     pub tenant: TenantId,
     /// Name of the credential: the default source of what it publishes.
     pub credential: Arc<str>,
+    /// The trace that the call belongs to, if it said so in a valid way.
+    pub traceparent: Option<Arc<str>>,
 }
 
 /// The caller of `request`.

@@ -16,11 +16,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fanfare_domain::{AcceptedEvent, EventId, EventKey, EventLimits, Shard, Source, Timestamp};
+use fanfare_domain::trace::TRACEPARENT;
+use fanfare_domain::{
+    AcceptedEvent, EventId, EventKey, EventLimits, Shard, Source, TenantId, Timestamp,
+};
 use fanfare_event_log::record::encode_event;
 use fanfare_event_log::{EventLog, LogError, Outgoing, Stream};
 use fanfare_proto::v1;
-use fanfare_service::{Clock, crash};
+use fanfare_service::{Clock, LineLimit, crash};
 use fanfare_store::{EventRows, Known};
 use tonic::Code;
 
@@ -29,6 +32,7 @@ use super::config::FrontConfig;
 use super::errors::Refusal;
 use super::instruments::Instruments;
 use super::wire::{self, Named};
+use crate::traced;
 use recent::{Claim, Claims, Identity, Recent};
 
 /// Publishes events.
@@ -100,18 +104,26 @@ impl Ingest {
             let refusal = Refusal::field("EVENT_FIELD_INVALID", "event", "must be given");
             return Err(Refused::unordered(refusal));
         };
-        let ordering_key = message.ordering_key.clone();
-        self.check_event(caller, message)
-            .map_err(|refusal| Refused {
+        let (ordering_key, id) = (message.ordering_key.clone(), message.id.clone());
+        self.check_event(caller, message).map_err(|refusal| {
+            tell_refused(&caller.tenant, &id, &refusal);
+            Refused {
                 refusal,
                 ordering_key,
-            })
+            }
+        })
     }
 
     fn check_event(&self, caller: &Caller, message: v1::Event) -> Result<Checked, Refusal> {
         let now = self.clock.now();
-        let (event, named) = wire::event_from(message, caller, now)?;
+        let (mut event, named) = wire::event_from(message, caller, now)?;
         event.check(&self.limits)?;
+        // The event's own word is nearer to what happened than that of the call that carries it.
+        if let Some(traceparent) = &caller.traceparent {
+            let extensions = &mut event.extensions;
+            let absent = extensions.entry(TRACEPARENT.into());
+            absent.or_insert_with(|| traceparent.to_string());
+        }
         let key = event.key(&caller.tenant);
         Ok(Checked {
             identity: (named == Named::ByProducer).then(|| self.recent.identity(&key)),
@@ -218,7 +230,15 @@ impl Ingest {
                 }
             },
         };
-        batch.settle(index, checked.ordering_key(), checked.repeated(known));
+        let outcome = checked.repeated(known);
+        let refusal = outcome.as_ref().err();
+        if let Some(refusal) = refusal {
+            let key = checked.event.key();
+            tell_refused(&key.tenant, key.id.as_str(), refusal);
+        }
+        let error = refusal.map(Refusal::reason);
+        traced::published(&checked.event, self.clock.now(), error);
+        batch.settle(index, checked.ordering_key(), outcome);
         None
     }
 
@@ -243,11 +263,14 @@ impl Ingest {
                 .filter_map(|(_, checked)| Some((checked.identity?, checked.known())));
             claims.settle_all(identities);
         }
+        let end = self.clock.now();
         for (index, checked) in fresh {
             let outcome = match &appended {
                 Ok(_) => Ok(checked.accepted()),
                 Err(error) => Err(Refusal::of_append(error)),
             };
+            let error = outcome.as_ref().err().map(Refusal::reason);
+            traced::published(&checked.event, end, error);
             batch.settle(index, checked.ordering_key(), outcome);
         }
     }
@@ -330,6 +353,18 @@ fn internal() -> Refusal {
         "INTERNAL",
         "the event got no outcome; please report this",
     )
+}
+
+/// A line, of which there are few a second, about an event that its producer must change.
+fn tell_refused(tenant: &TenantId, id: &str, refusal: &Refusal) {
+    static REFUSED: LineLimit = LineLimit::per_second(10);
+    let Some(held_back) = REFUSED.admit() else {
+        return;
+    };
+    // Not checked yet, perhaps: only so much of it, and nothing that a terminal obeys.
+    let event_id: String = id.chars().filter(|c| !c.is_control()).take(255).collect();
+    let reason = refusal.reason();
+    tracing::info!(event_id, %tenant, reason, held_back, "a publish is refused");
 }
 
 fn report(error: &LogError) {

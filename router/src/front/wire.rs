@@ -166,6 +166,7 @@ mod tests {
         let caller = Caller {
             tenant: fanfare_domain::TenantId::try_new("acme").unwrap(),
             credential: "shop".into(),
+            traceparent: None,
         };
         let now = Timestamp::from_millis(7);
         let message = v1::Event {

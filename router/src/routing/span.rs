@@ -9,7 +9,7 @@ mod checkpoint;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use fanfare_domain::{AcceptedEvent, Place, Position, Shard, Target};
+use fanfare_domain::{AcceptedEvent, Place, Position, Shard, Target, Timestamp};
 use fanfare_event_log::{
     Entry, Granted, Lease, LogError, LogErrorKind, Outgoing, Phase, ReadLimit, Record, RecordError,
     Records, Settler, Stream,
@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Context;
 use super::plan::plan;
+use crate::traced;
 
 /// One read. The settler leaves room for what one read can add to a commit's unsettled list.
 const READ: ReadLimit = ReadLimit {
@@ -51,6 +52,9 @@ enum Stop {
 struct Routed {
     event: Arc<AcceptedEvent>,
     position: Position,
+    route_time: Timestamp,
+    /// How many deliveries it owes.
+    owed: usize,
     outgoing: Vec<Outgoing>,
     deliveries: OwnedSemaphorePermit,
     /// Dropped with the bytes.
@@ -269,8 +273,10 @@ impl SpanRouter {
         route: Route,
         queue: &mpsc::Sender<Routed>,
     ) {
-        self.context.instruments.routed(route.matched.len());
+        self.context.instruments.routed(1, route.matched.len());
         if route.matched.is_empty() {
+            let now = self.context.clock.now();
+            traced::routed(&event, self.place(position), 0, route.route_time, now);
             return self.settler.settle(position, 0, None);
         }
         let subject = event.event.event_type.subject();
@@ -291,6 +297,8 @@ impl SpanRouter {
         let routed = Routed {
             event,
             position,
+            route_time: route.route_time,
+            owed: route.matched.len(),
             outgoing,
             deliveries: room.deliveries,
             _bytes: room.bytes,
@@ -313,6 +321,8 @@ impl SpanRouter {
                     .instruments
                     .route_latency
                     .record(lag.as_secs_f64(), &[]);
+                let place = self.place(routed.position);
+                traced::routed(&routed.event, place, routed.owed, routed.route_time, now);
                 self.settler
                     .settle(routed.position, 0, Some(routed.deliveries));
             }

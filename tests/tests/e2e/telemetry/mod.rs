@@ -1,0 +1,5 @@
+//! What an operator sees: traces, metrics, logs.
+
+mod logs;
+mod metrics;
+mod traces;
