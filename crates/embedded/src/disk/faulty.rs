@@ -27,7 +27,7 @@ struct State {
     durable_names: HashMap<PathBuf, usize>,
     files: Vec<Content>,
     bytes_max: u64,
-    sync_fails: bool,
+    syncs_fail: bool,
 }
 
 #[derive(Clone, Default)]
@@ -54,7 +54,7 @@ impl FaultyDisk {
             durable_names: HashMap::new(),
             files: Vec::new(),
             bytes_max,
-            sync_fails: false,
+            syncs_fail: false,
         })))
     }
 
@@ -68,12 +68,18 @@ impl FaultyDisk {
             content.crash(rng);
         }
         state.durable_names = state.names.clone();
-        state.sync_fails = false;
+        state.syncs_fail = false;
     }
 
-    /// The next sync fails.
-    pub(crate) fn fail_sync(&self) {
-        self.0.lock().sync_fails = true;
+    /// Every sync of a file fails, until it is healed or the power fails. Not the next one alone:
+    /// segments are prepared at any time, and that would take the failure away from a group.
+    pub(crate) fn fail_syncs(&self) {
+        self.0.lock().syncs_fail = true;
+    }
+
+    /// Syncs work again; what one of them lost stays lost.
+    pub(crate) fn heal(&self) {
+        self.0.lock().syncs_fail = false;
     }
 
     fn file(&self, file: usize) -> Arc<dyn DiskFile> {
@@ -204,7 +210,7 @@ impl DiskFile for FaultyFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.0.lock();
-        if std::mem::take(&mut state.sync_fails) {
+        if state.syncs_fail {
             let content = &mut state.files[self.file];
             let failed = std::mem::take(&mut content.pending);
             content.dropped.extend(failed);

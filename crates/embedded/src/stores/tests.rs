@@ -126,7 +126,7 @@ async fn an_event_that_is_not_durable_is_not_known() {
     };
     let (kept, lost) = (fixtures::event("kept", "{}"), fixtures::event("lost", "{}"));
     append(&kept).await.unwrap();
-    disk.fail_sync();
+    disk.fail_syncs();
     append(&lost).await.unwrap_err();
     assert!(stores.events.known(&kept.key()).is_some());
     assert_eq!(stores.events.known(&lost.key()), None);
