@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -47,6 +47,11 @@ torture: needs-test ## Kill the server 1,000 times under load and count what was
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare FANFARE_KILLS=$${FANFARE_KILLS:-1000} \
 	  cargo test --locked -p fanfare-tests --test e2e -- --nocapture --exact faults::kill::random_kills_under_load
+
+test-faults: needs-test ## Brokers, stores and groups in trouble under load: the tests that take minutes each
+	@cargo build --locked --workspace --all-targets
+	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
+	  cargo test --locked --workspace -p fanfare-tests --test distributed -- --nocapture --ignored
 
 services: needs-test ## Start a Kafka broker and a Cassandra node for many test runs, until services-down
 	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- up

@@ -5,33 +5,31 @@
 //! under it. What was submitted is therefore visible at once and in one order; it is durable when
 //! [`Placed::durable`] resolves.
 
-use std::collections::VecDeque;
-use std::path::Path;
+mod ending;
+mod opening;
+mod reads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use fanfare_domain::Position;
-use fanfare_event_log::{Entry, LogError, LogErrorKind, ReadLimit, Stream, Visibility};
+use fanfare_event_log::{LogError, LogErrorKind, Stream};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::changes::{Batch, Change, Derive, Effect, Item, Ready, Space, SpaceSpec};
+use crate::EmbeddedConfig;
+use crate::changes::{Batch, Change, Derive, Effect, Item, Ready, Space};
 use crate::directory::{Checkpoint, Directory};
 use crate::disk::Disk;
-use crate::flusher::{Compactor, Flusher};
-use crate::frame::{Kind, Lane, SegmentHeader};
+use crate::frame::Lane;
 use crate::front::{Claim, Front, State};
-use crate::reading::{self, Quarantine, Stretch};
-use crate::recovery::{self, Frame};
+use crate::reading::Quarantine;
 use crate::ring::Ring;
 use crate::segments::Segments;
-use crate::space::Keeper;
-use crate::view::{Chunk, Direction, Range, View};
-use crate::writer::{self, Completed, Writer};
-use crate::{EmbeddedConfig, OpenError};
+use crate::view::View;
+use crate::writer::Completed;
 
 /// The engine's own space: what each group committed.
 pub(crate) const PROGRESS: Space = Space(0);
@@ -128,118 +126,6 @@ impl Placed {
 }
 
 impl Engine {
-    /// Opens the directory with the given spaces, recovers, and starts the threads.
-    pub(crate) async fn open(
-        config: EmbeddedConfig,
-        disk: impl Disk,
-        spaces: &[SpaceSpec],
-        derive: impl Derive,
-    ) -> Result<Arc<Self>, OpenError> {
-        let spaces = spaces.to_vec();
-        let opening = tokio::task::spawn_blocking(move || {
-            Self::recover(config, Arc::new(disk), &spaces, Box::new(derive))
-        });
-        let engine = opening
-            .await
-            .map_err(|panic| OpenError::io(Path::new("the data directory"), panic))??;
-        engine.clone().start();
-        Ok(engine)
-    }
-
-    fn recover(
-        config: EmbeddedConfig,
-        disk: Arc<dyn Disk>,
-        spaces: &[SpaceSpec],
-        derive: Box<dyn Derive>,
-    ) -> Result<Arc<Self>, OpenError> {
-        check(&config)?;
-        let directory = Directory::open(&config.dir, config.spans)?;
-        let checkpoint = Checkpoint {
-            incarnation: directory.checkpoint()?.incarnation + 1,
-            ..directory.checkpoint()?
-        };
-        directory.set_checkpoint(checkpoint)?;
-        let log = directory.log();
-        let (segments, spares) =
-            Segments::load(disk.clone(), &log).map_err(|e| OpenError::io(&log, e))?;
-        let specs: Vec<_> = [SpaceSpec::keyed(PROGRESS.0, "progress")]
-            .into_iter()
-            .chain(spaces.iter().copied())
-            .collect();
-        let position = checkpoint.position;
-        let view = View::open(&directory.view(), &specs, position)
-            .map_err(|e| OpenError::io(&directory.view(), e))?;
-        let quarantine = Quarantine::new(directory.quarantine());
-        let first = segments.list().first().map(SegmentHeader::first);
-        let start = position.max(first.unwrap_or(0));
-        let replay = |frame: Frame| replay(&view, &*derive, &frame);
-        let incarnation = checkpoint.incarnation;
-        let recovered = recovery::recover(&segments, &quarantine, start, incarnation, replay)
-            .map_err(|e| OpenError::io(&log, e))?;
-        if recovered.torn > 0 {
-            let torn = recovered.torn;
-            tracing::warn!(bytes = torn, "cut a group that a crash left half written");
-        }
-        recovery::make_durable(&segments, start, recovered.end)
-            .map_err(|e| OpenError::io(&log, e))?;
-        let front = front(&config, &segments, spares, incarnation, recovered.end)
-            .map_err(|e| OpenError::io(&log, e))?;
-        let end = front.position;
-        let spans = directory.spans;
-        let rings = (0..2 * spans).map(|_| Mutex::new(Ring::new(end, config.tail_bytes)));
-        Ok(Arc::new(Self {
-            front: Mutex::new(front),
-            work: Condvar::new(),
-            segments,
-            quarantine,
-            view,
-            disk,
-            directory: Mutex::new(Some(directory)),
-            incarnation,
-            spans,
-            rings: rings.collect(),
-            derive,
-            durable: AtomicU64::new(end),
-            wanted: AtomicU64::new(0),
-            durable_lock: Mutex::new(()),
-            durable_grown: Condvar::new(),
-            persisted: AtomicU64::new(position),
-            events_closed: AtomicBool::new(false),
-            flush: Signal::default(),
-            keep: Signal::default(),
-            compact: Signal::default(),
-            placed_news: [Notify::new(), Notify::new()],
-            durable_news: [Notify::new(), Notify::new()],
-            completed: Mutex::default(),
-            completed_news: Notify::new(),
-            room: Notify::new(),
-            failure: watch::Sender::new(None),
-            threads: Mutex::default(),
-            config,
-        }))
-    }
-
-    fn start(self: Arc<Self>) {
-        tokio::spawn(writer::complete(self.clone()));
-        let writer = Writer::new(self.clone());
-        let flusher = Flusher::new(self.clone());
-        let compactor = Compactor::new(self.clone());
-        let keeper = Keeper::new(self.clone());
-        let threads = [
-            thread("fanfare-log", move || writer.run()),
-            thread("fanfare-view", move || flusher.run()),
-            thread("fanfare-compact", move || compactor.run()),
-            thread("fanfare-room", move || keeper.run()),
-        ];
-        let mut running = self.threads.lock();
-        for started in threads {
-            match started {
-                Ok(handle) => running.push(handle),
-                Err(error) => self.fail(&format!("a thread could not be started ({error})")),
-            }
-        }
-    }
-
     /// How many spans each stream has.
     pub(crate) fn spans(&self) -> u16 {
         self.spans
@@ -274,168 +160,6 @@ impl Engine {
             }
             made.await;
         }
-    }
-
-    /// The value of a key, as of everything submitted so far.
-    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, LogError> {
-        self.view.get(space, key).map_err(view_error)
-    }
-
-    /// At most `limit` entries of a keyed space in a range. Entries written or deleted meanwhile
-    /// may be in it or not.
-    pub(crate) fn scan(
-        &self,
-        space: Space,
-        range: Range<'_>,
-        direction: Direction,
-        limit: usize,
-    ) -> Result<Vec<(Bytes, Bytes)>, LogError> {
-        let entries = self.view.scan(space, range, direction, limit);
-        entries.map_err(view_error)
-    }
-
-    /// Chunks of a packed space whose groups lie in a range, until `rows` rows are there; the last
-    /// chunk is whole.
-    pub(crate) fn packed(
-        &self,
-        space: Space,
-        range: Range<'_>,
-        direction: Direction,
-        rows: usize,
-    ) -> Result<Vec<Chunk>, LogError> {
-        let chunks = self.view.packed(space, range, direction, rows);
-        chunks.map_err(view_error)
-    }
-
-    /// The record of the events stream at `position`, which some `append` returned; `None` when
-    /// retention took it.
-    pub(crate) fn read_at(&self, span: u16, position: Position) -> Result<Option<Bytes>, LogError> {
-        if let Some(bytes) = self.read_recent(span, position) {
-            return Ok(Some(bytes));
-        }
-        reading::read_one(&self.segments, position.0)
-            .map_err(|e| LogError::because(LogErrorKind::Unavailable, e))
-    }
-
-    /// The record of the events stream at `position`, if it is in memory.
-    pub(crate) fn read_recent(&self, span: u16, position: Position) -> Option<Bytes> {
-        let ring = self.ring(Lane::new(Stream::Events, span))?;
-        ring.lock().get(position.0)
-    }
-
-    /// The lane's records in `from..until` that are in memory; `None` if some are not.
-    pub(crate) fn recent(
-        &self,
-        lane: Lane,
-        from: u64,
-        until: u64,
-        limit: ReadLimit,
-    ) -> Option<Vec<Entry>> {
-        self.ring(lane)?.lock().read(from, until, limit)
-    }
-
-    /// Where memory begins for a lane.
-    pub(crate) fn recent_from(&self, lane: Lane) -> u64 {
-        self.ring(lane).map_or(0, |ring| ring.lock().floor())
-    }
-
-    /// Reads older records of a lane from disk. Blocks on the disk.
-    pub(crate) fn older(&self, lane: Lane, from: u64, until: u64) -> Result<Stretch, LogError> {
-        let until = until.min(self.durable());
-        reading::read_lane(&self.segments, &self.quarantine, lane, from, until)
-            .map_err(|e| LogError::because(LogErrorKind::Unavailable, e))
-    }
-
-    /// Everything below it is durable.
-    pub(crate) fn durable(&self) -> u64 {
-        self.durable.load(Ordering::Acquire)
-    }
-
-    /// Everything below it has its place.
-    pub(crate) fn placed(&self) -> u64 {
-        self.front.lock().position
-    }
-
-    /// Told when a stream has more to see.
-    pub(crate) fn news(&self, stream: Stream, visibility: Visibility) -> &Notify {
-        match visibility {
-            Visibility::Ordered => &self.placed_news[number(stream)],
-            Visibility::Durable => &self.durable_news[number(stream)],
-        }
-    }
-
-    /// Whether appends are still taken.
-    pub(crate) fn is_running(&self) -> bool {
-        self.front.lock().state == State::Running
-    }
-
-    /// Whether the writer may still make something durable.
-    pub(crate) fn is_writing(&self) -> bool {
-        self.front.lock().state != State::Stopped
-    }
-
-    /// Resolves with a sentence when the engine stopped by itself.
-    pub(crate) fn failed(&self) -> impl Future<Output = String> + Send + 'static {
-        let mut failure = self.failure.subscribe();
-        async move {
-            let failed = match failure.wait_for(Option::is_some).await {
-                Ok(sentence) => sentence.clone(),
-                Err(_) => None,
-            };
-            match failed {
-                Some(sentence) => sentence,
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Closes in order; see [`crate::Embedded::close`].
-    pub(crate) async fn close(self: &Arc<Self>) {
-        let engine = self.clone();
-        let closing = tokio::task::spawn_blocking(move || engine.end(State::Closing));
-        if let Err(panic) = closing.await {
-            tracing::error!(%panic, "the engine was not closed in order");
-        }
-    }
-
-    /// Stops taking anything and waits for the threads. [`State::Closing`] writes what was taken;
-    /// [`State::Stopped`] forgets it, as a crash would.
-    pub(crate) fn end(&self, state: State) {
-        {
-            let mut front = self.front.lock();
-            if front.state != State::Stopped {
-                front.state = state;
-            }
-        }
-        self.wake_all();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the engine panicked");
-            }
-        }
-        self.front.lock().state = State::Stopped;
-        self.wake_all();
-        *self.directory.lock() = None;
-    }
-
-    /// Stops everything because of `sentence`.
-    pub(crate) fn fail(&self, sentence: &str) {
-        tracing::error!("{sentence}");
-        {
-            let mut front = self.front.lock();
-            front.state = State::Stopped;
-            // Dropping the waiters tells them that nobody knows.
-            drop(front.take());
-        }
-        self.failure.send_if_modified(|failure| {
-            let first = failure.is_none();
-            if first {
-                *failure = Some(sentence.to_owned());
-            }
-            first
-        });
-        self.wake_all();
     }
 
     /// The log is durable up to `end`.
@@ -579,20 +303,6 @@ impl Engine {
         let offset = number(lane.stream()) * usize::from(self.spans);
         self.rings.get(offset + usize::from(lane.span()))
     }
-
-    fn wake_all(&self) {
-        {
-            let _front = self.front.lock();
-            self.work.notify_all();
-        }
-        self.flush.raise();
-        self.keep.raise();
-        self.compact.raise();
-        self.durable_grown.notify_all();
-        notify(&self.placed_news, [true; 2]);
-        self.grown([true; 2]);
-        self.completed_news.notify_one();
-    }
 }
 
 fn number(stream: Stream) -> usize {
@@ -610,58 +320,6 @@ fn notify(news: &[Notify; 2], streams: [bool; 2]) {
     }
 }
 
-/// What a replayed frame means to the view.
-fn replay(view: &View, derive: &dyn Derive, frame: &Frame) {
-    match frame.kind {
-        Kind::Record if frame.lane.stream() == Stream::Events => {
-            let mut derived = Vec::new();
-            derive.derive(frame.lane.span(), &frame.payload, &mut derived);
-            for derived in derived {
-                view.replay(frame.position, derived.at(frame.position));
-            }
-        }
-        Kind::Changes => match crate::changes::decode(&frame.payload) {
-            Some(changes) => changes
-                .into_iter()
-                .for_each(|change| view.replay(frame.position, change)),
-            None => tracing::error!(frame.position, "changes of an unknown form were skipped"),
-        },
-        Kind::Record | Kind::Seal | Kind::End => {}
-    }
-}
-
-/// The front at `end`, in the segment that it lies in or the one that has to follow.
-fn front(
-    config: &EmbeddedConfig,
-    segments: &Segments,
-    spares: Vec<std::path::PathBuf>,
-    incarnation: u32,
-    end: u64,
-) -> std::io::Result<Front> {
-    let capacity = config.segment_bytes;
-    let mut fitting = spares
-        .into_iter()
-        .filter(|spare| segments.spare_fits(spare, capacity));
-    let here = match segments.find(end) {
-        Some(segment) => segments.target(&segment)?,
-        None => {
-            let header = SegmentHeader {
-                base: end,
-                capacity,
-            };
-            segments.prepare(header, fitting.next().as_deref())?
-        }
-    };
-    let mut ahead = VecDeque::new();
-    let mut after = here.header.end();
-    while let Some(next) = segments.find(after) {
-        after = next.header.end();
-        ahead.push_back(segments.target(&next)?);
-    }
-    let position = end.max(here.header.first());
-    Ok(Front::new(incarnation, position, here, ahead))
-}
-
 fn claim(batch: &Batch) -> Claim {
     let of = |item: &Item| match item {
         Item::Record { lane, .. } if lane.stream() == Stream::Events => Claim::Events,
@@ -669,28 +327,4 @@ fn claim(batch: &Batch) -> Claim {
         Item::Changes(_) => Claim::Changes,
     };
     batch.items.iter().map(of).min().unwrap_or(Claim::Changes)
-}
-
-fn check(config: &EmbeddedConfig) -> Result<(), OpenError> {
-    let segment = config.segment_bytes;
-    if !(1 << 16..=256 << 20).contains(&segment) || !segment.is_multiple_of(4096) {
-        return Err(OpenError::invalid(
-            "segment_bytes must be a multiple of 4 KiB from 64 KiB to 256 MiB",
-        ));
-    }
-    if config.spans == 0 || !256u16.is_multiple_of(config.spans) {
-        return Err(OpenError::invalid("spans must divide 256"));
-    }
-    if config.max_bytes < 4 * segment {
-        return Err(OpenError::invalid("max_bytes must be at least 4 segments"));
-    }
-    Ok(())
-}
-
-fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.into()).spawn(run)
-}
-
-fn view_error(error: lsm_tree::Error) -> LogError {
-    LogError::because(LogErrorKind::Unavailable, error)
 }

@@ -24,8 +24,7 @@
     clippy::unnecessary_wraps,
     clippy::case_sensitive_file_extension_comparisons,
     clippy::struct_field_names,
-    clippy::collapsible_match,
-    clippy::semicolon_if_nothing_returned
+    clippy::collapsible_match
 )]
 
 mod changes;

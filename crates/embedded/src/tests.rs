@@ -184,3 +184,23 @@ async fn a_directory_of_a_newer_version_is_left_alone() {
     assert_eq!(error.kind(), OpenErrorKind::NewerVersion);
     assert!(error.to_string().contains("format 99"), "{error}");
 }
+
+#[tokio::test]
+async fn what_a_crash_left_of_a_spare_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let reopened = async || {
+        Embedded::open(config(dir.path()))
+            .await
+            .unwrap()
+            .close()
+            .await;
+    };
+    reopened().await;
+    let log = dir.path().join("log");
+    std::fs::write(log.join("spare-new"), [0; 4096]).unwrap();
+    reopened().await;
+    let names = std::fs::read_dir(&log).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    let is_spare = |name: &&std::ffi::OsString| name.to_string_lossy().starts_with("spare-");
+    assert_eq!(names.iter().find(is_spare), None);
+}

@@ -11,6 +11,7 @@ use super::stage::Stage;
 const PAUSE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make test-faults"]
 async fn brokers_are_killed_paused_and_lose_their_lead() {
     let mut stage = Stage::with_own(3, 0).await;
     let load = stage.trial.load();
@@ -41,6 +42,7 @@ async fn brokers_are_killed_paused_and_lose_their_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make test-faults"]
 async fn too_few_replicas_refuse_and_lose_nothing() {
     let mut stage = Stage::with_own_where(3, 0, "FANFARE__KAFKA__MIN_INSYNC_REPLICAS", "3").await;
     stage.trial.load().advances(200).await;
