@@ -23,6 +23,13 @@ use fanfare_service::{ByteSize, HumanDuration};
 use fanfare_store_scylla::CqlConfig;
 use serde::{Deserialize, Serialize};
 
+/// Settings that are lists of texts.
+const LISTS: [&str; 3] = [
+    "kafka.bootstrap_servers",
+    "cql.contact_points",
+    "worker.retry_schedule",
+];
+
 /// The commented default file, as printed by `fanfare config default`. A test compares it with
 /// [`Config::default`].
 pub const DEFAULT_FILE: &str = include_str!("config/default.toml");
@@ -176,7 +183,7 @@ impl Config {
     /// # Errors
     /// When something cannot be read, or its name or value is wrong.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigurationError> {
-        configuration::load(file, configuration::environment())
+        configuration::load(file, configuration::environment(), &LISTS)
     }
 
     /// Checks what no single value can, for a process that plays `role`: each sentence names the

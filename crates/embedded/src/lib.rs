@@ -17,16 +17,6 @@
 //! sync that failed is never tried again, and nothing is written after it; the view's trees never
 //! run ahead of the durable log; no file is opened by two processes.
 
-// Idiom rather than substance: these say what they say best where they stand.
-#![allow(
-    clippy::needless_for_each,
-    clippy::single_match_else,
-    clippy::unnecessary_wraps,
-    clippy::case_sensitive_file_extension_comparisons,
-    clippy::struct_field_names,
-    clippy::collapsible_match
-)]
-
 mod changes;
 mod directory;
 mod disk;

@@ -70,7 +70,7 @@ pub(crate) fn recover(
         done: Recovered::default(),
     };
     while scan.step()? {}
-    scan.finish()
+    Ok(scan.finish())
 }
 
 /// Makes the replayed bytes from `start` to `end` durable by writing them again: after a kill they
@@ -276,7 +276,7 @@ impl<F: FnMut(Frame)> Scan<'_, F> {
         Ok(self.window.bytes.slice(offset..most))
     }
 
-    fn finish(mut self) -> io::Result<Recovered> {
+    fn finish(mut self) -> Recovered {
         self.done.end = self.at;
         if let Some(held) = self.held.take() {
             self.done.end = held.start.max(self.start);
@@ -285,6 +285,6 @@ impl<F: FnMut(Frame)> Scan<'_, F> {
                 self.quarantine((self.done.end, self.at));
             }
         }
-        Ok(self.done)
+        self.done
     }
 }

@@ -52,7 +52,7 @@ impl Segments {
             let path = dir.join(&name);
             if name.starts_with("spare-") {
                 spares.push(path);
-            } else if name.ends_with(".log") {
+            } else if path.extension().is_some_and(|extension| extension == "log") {
                 let mut head = [0; SEGMENT_HEADER];
                 let file = disk.open(&path)?;
                 file.read_at(&mut head, 0)?;

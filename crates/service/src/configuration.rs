@@ -24,13 +24,15 @@ impl ConfigurationError {
     }
 }
 
-/// Loads `T` from `file` (if any) and `environment`, as pairs of name and value.
+/// Loads `T` from `file` (if any) and `environment`, as pairs of name and value. `lists` are the
+/// settings (`section.key`) that are lists of texts: in the environment commas part them.
 ///
 /// # Errors
 /// When the file cannot be read, is not TOML, or names or values do not fit `T`.
 pub fn load<T: DeserializeOwned>(
     file: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
+    lists: &[&str],
 ) -> Result<T, ConfigurationError> {
     let mut builder = Config::builder();
     if let Some(path) = file {
@@ -41,7 +43,16 @@ pub fn load<T: DeserializeOwned>(
             .map_err(|e| ConfigurationError(format!("{} is not TOML: {e}", path.display())))?;
         builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
     }
-    let overrides: HashMap<String, String> = environment.into_iter().collect();
+    let mut overrides: HashMap<String, String> = environment.into_iter().collect();
+    for setting in lists {
+        let name = format!("{PREFIX}__{}", setting.replace('.', "__").to_uppercase());
+        if let Some(text) = overrides.remove(&name) {
+            let items: Vec<_> = text.split(',').map(|item| item.trim().to_owned()).collect();
+            builder = builder
+                .set_override(*setting, items)
+                .map_err(|error| ConfigurationError(format!("{name}: {error}")))?;
+        }
+    }
     let environment = Environment::with_prefix(PREFIX)
         .prefix_separator("__")
         .separator("__")
@@ -118,6 +129,7 @@ mod tests {
         drain_deadline: HumanDuration,
         connections_max: u32,
         quiet: bool,
+        peers: Vec<String>,
     }
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
@@ -133,6 +145,7 @@ mod tests {
                 drain_deadline: HumanDuration::from_secs(45),
                 connections_max: 100,
                 quiet: false,
+                peers: vec!["a:1".into()],
             }
         }
     }
@@ -141,12 +154,12 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let env = env.iter().map(|(n, v)| ((*n).into(), (*v).into()));
-        load(Some(file.path()), env).map_err(|e| e.to_string())
+        load(Some(file.path()), env, &["server.peers"]).map_err(|e| e.to_string())
     }
 
     #[test]
     fn nothing_given_is_the_default() {
-        assert_eq!(load::<Whole>(None, []), Ok(Whole::default()));
+        assert_eq!(load::<Whole>(None, [], &[]), Ok(Whole::default()));
         assert_eq!(
             loaded("", &[("FANFARE_PORT", "tcp://10.0.0.1")]),
             Ok(Whole::default())
@@ -160,11 +173,13 @@ mod tests {
             ("FANFARE__SERVER__CONNECTIONS_MAX", "7"),
             ("FANFARE__SERVER__QUIET", "true"),
             ("FANFARE__SERVER__DRAIN_DEADLINE", "1m"),
+            ("FANFARE__SERVER__PEERS", "b:1, c:2"),
         ];
         let whole = loaded(text, &env).unwrap();
         assert_eq!(whole.server.listen, "a");
         assert_eq!(whole.server.connections_max, 7);
         assert!(whole.server.quiet);
+        assert_eq!(whole.server.peers, ["b:1", "c:2"]);
         assert_eq!(whole.server.drain_deadline, HumanDuration::from_secs(60));
         assert_eq!(whole.keys[0].name, "k");
     }
@@ -195,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_or_not_toml_says_so() {
-        let error = load::<Whole>(Some(Path::new("/nowhere/f.toml")), []).unwrap_err();
+        let error = load::<Whole>(Some(Path::new("/nowhere/f.toml")), [], &[]).unwrap_err();
         assert!(error.to_string().starts_with("cannot read /nowhere/f.toml"));
         assert!(
             loaded("[server\n", &[])

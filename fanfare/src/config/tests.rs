@@ -11,7 +11,7 @@ fn refusal(change: impl FnOnce(&mut Config)) -> String {
 fn load(text: &str) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-    configuration::load(Some(file.path()), []).map_err(|e| e.to_string())
+    configuration::load(Some(file.path()), [], &[]).map_err(|e| e.to_string())
 }
 
 #[test]

@@ -38,6 +38,9 @@ pub struct Mix {
     pub large: u32,
     /// Of 100 events with an unknown outcome, how many are not published again.
     pub abandoned: u32,
+    /// Events acknowledged beyond the POSTs so far at which producers wait: however much faster a
+    /// deployment accepts than it delivers, a trial ends.
+    pub backlog: u64,
 }
 
 /// Producers at work. Dropping it stops them at once; [`Load::finish`] stops them properly.
@@ -52,9 +55,15 @@ pub struct Load {
 impl Load {
     /// Starts producers against whatever `addresses` (`http://host:port` each) say at the time; a
     /// producer that one of them fails goes to the next.
-    pub fn start(seed: u64, mix: &Mix, addresses: &watch::Receiver<Vec<String>>) -> Self {
+    pub fn start(
+        seed: u64,
+        mix: &Mix,
+        addresses: &watch::Receiver<Vec<String>>,
+        posts: &Arc<AtomicU64>,
+    ) -> Self {
         let told = Arc::new(Told::default());
         let (answers, unknown) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let acked = Arc::new(AtomicU64::new(0));
         let running = watch::Sender::new(true);
         let mut producers = JoinSet::new();
         for index in 0..mix.producers {
@@ -68,6 +77,8 @@ impl Load {
                 told: told.clone(),
                 answers: answers.clone(),
                 unknown: unknown.clone(),
+                acked: acked.clone(),
+                posts: posts.clone(),
                 sent: 0,
                 client: None,
             };
@@ -128,6 +139,8 @@ struct Producer {
     told: Arc<Told>,
     answers: Arc<AtomicU64>,
     unknown: Arc<AtomicU64>,
+    acked: Arc<AtomicU64>,
+    posts: Arc<AtomicU64>,
     sent: u64,
     client: Option<(String, EventServiceClient<Channel>)>,
 }
@@ -154,6 +167,10 @@ struct InHand {
 impl Producer {
     async fn run(mut self, index: usize) {
         while *self.running.borrow() {
+            if self.is_ahead() {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
             let count = match index % 3 {
                 0 => 1,
                 _ => self.rng.random_range(1..40),
@@ -168,6 +185,11 @@ impl Producer {
                 }
             }
         }
+    }
+
+    fn is_ahead(&self) -> bool {
+        let acked = self.acked.load(Ordering::Relaxed);
+        acked > self.posts.load(Ordering::Relaxed) + self.mix.backlog
     }
 
     /// Makes an event and notes that it is about to be sent. One of a producer that sends one at
@@ -224,7 +246,10 @@ impl Producer {
                 self.unknown.fetch_add(1, Ordering::Relaxed);
             }
             match answer {
-                Answer::Acked => self.told.settle(&event.event.id, Fate::Acked),
+                Answer::Acked => {
+                    self.acked.fetch_add(1, Ordering::Relaxed);
+                    self.told.settle(&event.event.id, Fate::Acked);
+                }
                 Answer::Refused if event.doubtful => {}
                 Answer::Refused => self.told.settle(&event.event.id, Fate::Refused),
                 // Not worth waiting for any more: as good as refused.

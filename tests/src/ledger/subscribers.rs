@@ -58,7 +58,7 @@ pub struct Subscribers {
 struct Book {
     hooks: Mutex<Vec<Hook>>,
     saw: Mutex<Saw>,
-    posts: AtomicU64,
+    posts: Arc<AtomicU64>,
 }
 
 struct Hook {
@@ -145,6 +145,11 @@ impl Subscribers {
     /// POSTs so far.
     pub fn posts(&self) -> u64 {
         self.book.posts.load(Ordering::Relaxed)
+    }
+
+    /// The counter of them.
+    pub(super) fn posts_counter(&self) -> Arc<AtomicU64> {
+        self.book.posts.clone()
     }
 
     /// POSTs read and not answered yet.

@@ -88,6 +88,7 @@ impl Mix {
             producers: 12,
             large: 2,
             abandoned: 20,
+            backlog: 20_000,
         }
     }
 }
@@ -106,7 +107,12 @@ impl Trial {
             register(&subscribers, &urls[0], wants, *manners).await;
         }
         let addresses = watch::Sender::new(urls.to_vec());
-        let load = Load::start(seed, mix, &addresses.subscribe());
+        let load = Load::start(
+            seed,
+            mix,
+            &addresses.subscribe(),
+            &subscribers.posts_counter(),
+        );
         Self {
             seed,
             addresses,

@@ -99,6 +99,7 @@ impl Stage {
         let seed = seed();
         let mix = Mix {
             producers: 6,
+            backlog: 1_000,
             ..Mix::mixed()
         };
         let trial = Trial::spread(seed, &fleet.urls(), &mix, audience).await;
@@ -130,8 +131,8 @@ impl Stage {
     /// Waits until no router is ready, for a reason that contains `why`; all stay alive.
     pub(crate) async fn until_unready(&self, why: &str) {
         for number in 0..2 {
-            let (status, text) = self.until_probe(number, |status| status == 503).await;
-            assert!(text.contains(why), "{status}: {text}");
+            let named = |status, text: &str| status == 503 && text.contains(why);
+            self.until_probe(number, named).await;
             let url = self.probe(number, "livez");
             assert_eq!(http::get(&url).await.unwrap().status, 200);
         }
@@ -140,21 +141,19 @@ impl Stage {
     /// Waits until every router is ready.
     pub(crate) async fn until_ready(&self) {
         for number in 0..2 {
-            self.until_probe(number, |status| status == 200).await;
+            self.until_probe(number, |status, _| status == 200).await;
         }
     }
 
-    async fn until_probe(&self, router: usize, wanted: impl Fn(u16) -> bool) -> (u16, String) {
+    async fn until_probe(&self, router: usize, wanted: impl Fn(u16, &str) -> bool) {
         let url = self.probe(router, "readyz");
         eventually("readiness to change", async || {
             match http::get(&url).await {
-                Ok(answer) if wanted(answer.status) => {
-                    ControlFlow::Break((answer.status, answer.text()))
-                }
+                Ok(answer) if wanted(answer.status, &answer.text()) => ControlFlow::Break(()),
                 other => ControlFlow::Continue(format!("{other:?}")),
             }
         })
-        .await
+        .await;
     }
 
     fn probe(&self, router: usize, path: &str) -> String {

@@ -151,9 +151,11 @@ fn replay(view: &View, derive: &dyn Derive, frame: &Frame) {
             }
         }
         Kind::Changes => match crate::changes::decode(&frame.payload) {
-            Some(changes) => changes
-                .into_iter()
-                .for_each(|change| view.replay(frame.position, change)),
+            Some(changes) => {
+                for change in changes {
+                    view.replay(frame.position, change);
+                }
+            }
             None => tracing::error!(frame.position, "changes of an unknown form were skipped"),
         },
         Kind::Record | Kind::Seal | Kind::End => {}
@@ -173,15 +175,11 @@ fn front(
     let (mut fitting, other): (Vec<_>, Vec<_>) = spares
         .into_iter()
         .partition(|spare| segments.spare_fits(spare, capacity));
-    let here = match segments.find(end) {
-        Some(segment) => segments.target(&segment)?,
-        None => {
-            let header = SegmentHeader {
-                base: end,
-                capacity,
-            };
-            segments.prepare(header, fitting.pop().as_deref())?
-        }
+    let here = if let Some(segment) = segments.find(end) {
+        segments.target(&segment)?
+    } else {
+        let base = end;
+        segments.prepare(SegmentHeader { base, capacity }, fitting.pop().as_deref())?
     };
     for spare in fitting.into_iter().chain(other) {
         segments.discard(&spare)?;

@@ -31,7 +31,7 @@ const TABLE_BYTES: u64 = 16 << 20;
 /// A space's tree.
 pub(crate) struct Tree {
     pub(crate) spec: SpaceSpec,
-    tree: AnyTree,
+    tables: AnyTree,
     seqno: SequenceNumberCounter,
     /// Where the newest generation in it ended.
     position: AtomicU64,
@@ -91,7 +91,7 @@ impl Tree {
         let Some(map) = generation.keyed.get(&self.spec.space) else {
             return Ok(());
         };
-        let mut writer = self.tree.ingestion()?;
+        let mut writer = self.tables.ingestion()?;
         for (key, entry) in map {
             match entry {
                 Some(value) => writer.write(key.bytes().clone(), value.clone())?,
@@ -105,10 +105,12 @@ impl Tree {
         let Some(map) = generation.packed.get(&self.spec.space) else {
             return Ok(());
         };
-        let mut writer = self.tree.ingestion()?;
+        let mut writer = self.tables.ingestion()?;
         for (group, rows) in map {
             let mut value = Vec::with_capacity(rows.iter().map(|row| row.len() + 2).sum());
-            rows.iter().for_each(|row| put_bytes(&mut value, row));
+            for row in rows {
+                put_bytes(&mut value, row);
+            }
             writer.write(chunk_key(group.bytes(), generation.start), value)?;
         }
         self.finish(writer, end)
@@ -119,13 +121,13 @@ impl Tree {
         writer.finish()?;
         self.position.store(end, Ordering::Release);
         // Nothing reads old versions: every read takes the newest one.
-        let mut history = self.tree.get_version_history_lock();
-        history.maintenance(&self.tree.tree_config().path, SeqNo::MAX)
+        let mut history = self.tables.get_version_history_lock();
+        history.maintenance(&self.tables.tree_config().path, SeqNo::MAX)
     }
 
     /// The value of a key.
     pub(crate) fn get(&self, key: &[u8]) -> lsm_tree::Result<Option<Bytes>> {
-        Ok(self.tree.get(key, SeqNo::MAX)?.map(Bytes::from))
+        Ok(self.tables.get(key, SeqNo::MAX)?.map(Bytes::from))
     }
 
     /// The entries of a range, in either order.
@@ -133,7 +135,7 @@ impl Tree {
         &self,
         range: (Bound<Vec<u8>>, Bound<Vec<u8>>),
     ) -> impl DoubleEndedIterator<Item = lsm_tree::Result<(Bytes, Bytes)>> {
-        self.tree.range(range, SeqNo::MAX, None).map(|guard| {
+        self.tables.range(range, SeqNo::MAX, None).map(|guard| {
             let (key, value) = guard.into_inner()?;
             Ok((key.into(), value.into()))
         })
@@ -142,29 +144,29 @@ impl Tree {
     /// Merges tables if there is cause to.
     pub(crate) fn compact(&self) -> lsm_tree::Result<()> {
         let leveled = Leveled::default().with_table_target_size(TABLE_BYTES);
-        self.tree.compact(Arc::new(leveled), self.seqno.get())
+        self.tables.compact(Arc::new(leveled), self.seqno.get())
     }
 
     /// Rewrites everything, which leaves out what has outlived the retention, wherever it lies.
     pub(crate) fn sweep(&self) -> lsm_tree::Result<()> {
-        self.tree.major_compact(TABLE_BYTES, self.seqno.get())
+        self.tables.major_compact(TABLE_BYTES, self.seqno.get())
     }
 
     /// Whether runs of tables are piling up, each one slowing reads.
     pub(crate) fn runs(&self) -> usize {
-        self.tree.l0_run_count()
+        self.tables.l0_run_count()
     }
 
     /// Changes when tables were merged or moved.
     pub(crate) fn shape(&self) -> Vec<Option<usize>> {
         (0..7)
-            .map(|level| self.tree.level_table_count(level))
+            .map(|level| self.tables.level_table_count(level))
             .collect()
     }
 
     /// Bytes on disk.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        self.tree.disk_space()
+        self.tables.disk_space()
     }
 }
 
