@@ -50,7 +50,7 @@ async fn configurations_that_disagree_are_refused() {
         ("EVENT_PARTITIONS", "8", "partitions"),
         ("DELIVERY_PARTITIONS", "8", "partitions"),
         ("EVENT_RETENTION_HOURS", "4000", "retention.ms"),
-        ("MIN_INSYNC_REPLICAS", "2", "min.insync.replicas"),
+        ("MIN_INSYNC_REPLICAS", "2", "min_insync_replicas"),
     ] {
         let variable = format!("FANFARE__KAFKA__{setting}");
         let mut options = fleet.options(Program::Router);
