@@ -150,14 +150,15 @@ fn replay(view: &View, derive: &dyn Derive, frame: &Frame) {
                 view.replay(frame.position, derived.at(frame.position));
             }
         }
-        Kind::Changes => match crate::changes::decode(&frame.payload) {
-            Some(changes) => {
-                for change in changes {
-                    view.replay(frame.position, change);
-                }
+        Kind::Changes => {
+            let changes = crate::changes::decode(&frame.payload);
+            if changes.is_none() {
+                tracing::error!(frame.position, "changes of an unknown form were skipped");
             }
-            None => tracing::error!(frame.position, "changes of an unknown form were skipped"),
-        },
+            for change in changes.into_iter().flatten() {
+                view.replay(frame.position, change);
+            }
+        }
         Kind::Record | Kind::Seal | Kind::End => {}
     }
 }

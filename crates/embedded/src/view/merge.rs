@@ -77,20 +77,15 @@ fn next(
     let mut first: Option<Bytes> = None;
     for source in sources.iter_mut() {
         match source.peek() {
-            Some(Ok((key, _))) => {
-                if first
-                    .as_ref()
-                    .is_none_or(|first| before(direction, key, first))
-                {
-                    first = Some(key.clone());
-                }
+            Some(Ok((key, _))) if first.as_ref().is_none_or(|f| before(direction, key, f)) => {
+                first = Some(key.clone());
             }
             Some(Err(_)) => {
                 if let Some(Err(error)) = source.next() {
                     return Err(error);
                 }
             }
-            None => {}
+            Some(Ok(_)) | None => {}
         }
     }
     let Some(first) = first else {

@@ -62,12 +62,12 @@ impl Tree {
                 expiry,
             })));
         }
-        let tree = config.open()?;
-        let highest = tree.get_highest_persisted_seqno().unwrap_or(0);
+        let tables = config.open()?;
+        let highest = tables.get_highest_persisted_seqno().unwrap_or(0);
         seqno.set(highest + 1);
         Ok(Self {
             spec,
-            tree,
+            tables,
             seqno,
             position: AtomicU64::new(highest / SEQNOS),
         })
