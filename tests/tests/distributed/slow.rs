@@ -27,6 +27,8 @@ async fn a_kill_repeats_what_was_in_flight_and_not_what_lies_behind_a_slow_one()
     let settled = 20 * IN_FLIGHT_MAX as u64;
     stage.trial.load().advances(settled).await;
     stage.fleet.kill(Program::Worker, 0).await;
+    // What will be repeated is decided; waiting for the slow one would show nothing more.
+    stage.trial.subscribers().behave(2, Manners::default());
     stage.fleet.restart(Program::Worker, 0).await;
     stage.end().await.assert_clean(IN_FLIGHT_MAX);
 }
