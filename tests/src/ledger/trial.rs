@@ -62,6 +62,16 @@ impl Audience {
         ])
     }
 
+    /// The mixed one, and enough plain ones that want a little for every process of a cluster to
+    /// have some: an endpoint belongs to one partition, and so to one worker.
+    pub fn widespread() -> Self {
+        let few = ["chat", "invoice.sent"];
+        let more = (0..12).map(|i| (Wants::new("default", &[few[i % 2]]), Manners::default()));
+        let Self(mut all) = Self::mixed();
+        all.extend(more);
+        Self(all)
+    }
+
     /// The same, and each takes this long over every answer.
     #[must_use]
     pub fn taking(mut self, delay: Duration) -> Self {

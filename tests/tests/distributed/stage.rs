@@ -42,9 +42,9 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Two routers and two workers on shared services, with the mixed audience.
+    /// Two routers and two workers on shared services, with the widespread audience.
     pub(crate) async fn two_and_two() -> Self {
-        Self::on(Services::shared(), (2, 2), &Audience::mixed()).await
+        Self::on(Services::shared(), (2, 2), &Audience::widespread()).await
     }
 
     /// One router and one worker, for an audience.
@@ -54,7 +54,8 @@ impl Stage {
 
     /// Two routers and two workers on so many brokers and nodes of its own; 0: the shared ones.
     pub(crate) async fn with_own(brokers: usize, nodes: usize) -> Self {
-        Self::on(Services::own(brokers, nodes), (2, 2), &Audience::mixed()).await
+        let audience = Audience::widespread();
+        Self::on(Services::own(brokers, nodes), (2, 2), &audience).await
     }
 
     /// The same, with an environment variable of every process.
@@ -64,7 +65,7 @@ impl Stage {
         name: &str,
         value: &str,
     ) -> Self {
-        let audience = Audience::mixed();
+        let audience = Audience::widespread();
         let more = Some((name, value));
         Self::of(Services::own(brokers, nodes), (2, 2), &audience, more).await
     }
