@@ -23,12 +23,26 @@ pub(crate) fn attributes(event: &Event) -> Vec<(HeaderName, HeaderValue)> {
     each_attribute(event, |name, value| {
         // Names are [a-z0-9]+ since the door, and values were just encoded: neither can fail, and
         // an attribute that did would be missing rather than split a request.
-        let name = HeaderName::try_from(format!("ce-{name}"));
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(encoded(value))) {
+        if let (Some(name), Ok(value)) = (header(name), HeaderValue::try_from(encoded(value))) {
             headers.push((name, value));
         }
     });
     headers
+}
+
+/// What an attribute's header is called; of those that every event has nothing is made anew.
+fn header(attribute: &str) -> Option<HeaderName> {
+    let known = match attribute {
+        "id" => "ce-id",
+        "source" => "ce-source",
+        "type" => "ce-type",
+        "time" => "ce-time",
+        "subject" => "ce-subject",
+        "dataschema" => "ce-dataschema",
+        "partitionkey" => "ce-partitionkey",
+        extension => return HeaderName::try_from(format!("ce-{extension}")).ok(),
+    };
+    Some(HeaderName::from_static(known))
 }
 
 /// The whole event as JSON: JSON data as the raw slice that was published, text as a string,

@@ -1,10 +1,14 @@
 //! Parked deliveries come back: fetched in order, a batch at a time, for lanes that have room.
+//!
+//! Invariant: none is tried before the commit that settles its record. Until then its row is all that
+//! keeps a next owner, who would read the record again, from trying it once more.
 
 use std::sync::Arc;
 
 use fanfare_domain::{DeliveryId, EndpointId};
+use fanfare_event_log::record::PARTS_MAX;
 use fanfare_service::Backoff;
-use fanfare_store::{Parked, RetryRow, RetryState};
+use fanfare_store::{Parked, ParkedKey, RetryRow, RetryState};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
@@ -76,6 +80,9 @@ async fn fetch(shift: &Arc<Shift>, endpoint: EndpointId) {
 async fn bring(shift: &Arc<Shift>, rows: Vec<Parked>) {
     let ids: Vec<DeliveryId> = rows.iter().map(|row| row.delivery).collect();
     let states = owed::retry_states(shift, &ids).await;
+    for row in &rows {
+        settled(shift, row).await;
+    }
     let now = shift.crew.outfit.clock.now();
     let (mut owed, mut left_over) = (Vec::new(), Vec::new());
     for (row, state) in rows.into_iter().zip(states) {
@@ -90,6 +97,15 @@ async fn bring(shift: &Arc<Shift>, rows: Vec<Parked>) {
         drop_rows(shift, left_over).await;
     }
     owed::bring(shift, owed).await;
+}
+
+/// Waits until nobody reads again what the row was parked from.
+async fn settled(shift: &Shift, row: &Parked) {
+    let ParkedKey { place, part } = row.key;
+    // A retry parks under its event's place, in a part that no record has; its state tells of it.
+    if place.span == shift.lease.span.index && (part as usize) < PARTS_MAX {
+        shift.settler.committed(place.position, part).await;
+    }
 }
 
 fn is_due(row: &RetryRow, now: fanfare_domain::Timestamp) -> bool {

@@ -58,6 +58,8 @@ pub enum Command {
     Demo(commands::demo::DemoArgs),
     /// Show whether the server is well, and what is open
     Status(commands::status::StatusArgs),
+    /// Ask a server, a router or a delivery worker whether it is ready
+    Ready(commands::ready::ReadyArgs),
     /// Make API keys
     Key(commands::key::KeyArgs),
     /// Print and check settings

@@ -10,6 +10,7 @@ pub mod key;
 pub mod listen;
 pub mod migrate;
 pub mod paging;
+pub mod ready;
 pub mod status;
 pub mod subscription;
 
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delivery(args) => client(delivery::run(args, format)),
         Command::Listen(args) => client(listen::run(args, format)),
         Command::Demo(args) => client(demo::run(args)),
+        Command::Ready(args) => client(ready::run(&args, format)),
         Command::Status(args) => client(status::run(&args, format)),
         Command::Key(args) => key::run(&args, format),
         Command::Config(args) => config::run(&args, format),

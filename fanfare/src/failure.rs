@@ -183,7 +183,8 @@ impl Failure {
         }
     }
 
-    fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
+    /// Any.
+    pub fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         Self {
             exit,
             code: code.to_owned(),

@@ -1,4 +1,4 @@
-//! The `fanfare` binary: the server and its command line.
+//! The `fanfare` binary: the server and its command line; under the name of a service, that one.
 
 use std::process::ExitCode;
 
@@ -7,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    fanfare::run(std::env::args_os())
+    fanfare::run_by_name(std::env::args_os())
 }

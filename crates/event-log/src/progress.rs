@@ -48,6 +48,15 @@ impl Progress {
             .map_or(self.ceiling, |first| first.position)
     }
 
+    /// Whether part `part` of the record at `position` was read and is settled.
+    pub fn is_settled(&self, position: Position, part: u32) -> bool {
+        let found = self
+            .unsettled
+            .binary_search_by_key(&position, |u| u.position);
+        let open = found.map_or(0, |index| self.unsettled[index].open);
+        position < self.ceiling && open & 1u64.checked_shl(part).unwrap_or(0) == 0
+    }
+
     /// Bytes of [`Progress::encode`].
     pub fn encoded_len(&self) -> usize {
         encoded_len(self.ceiling, self.unsettled.iter().copied())

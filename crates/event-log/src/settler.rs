@@ -44,6 +44,8 @@ struct State<P> {
     /// For those that the commit under way covers. Kept here, and not by [`Settler::run`]: when a
     /// commit is refused, or `run` is dropped, nothing is given back before the settler goes.
     covered: Vec<P>,
+    /// What the last commit that was acknowledged says, or what was inherited.
+    acknowledged: Progress,
     dirty: bool,
     /// `run` has returned.
     ended: bool,
@@ -66,6 +68,7 @@ impl<P: Send> Settler<P> {
                 tracker,
                 held: Vec::new(),
                 covered: Vec::new(),
+                acknowledged: progress.clone(),
                 dirty: false,
                 ended: false,
             }),
@@ -102,6 +105,22 @@ impl<P: Send> Settler<P> {
     /// What a commit would record now.
     pub fn progress(&self) -> Progress {
         self.state.lock().tracker.progress()
+    }
+
+    /// Waits until an acknowledged commit says that part `part` of the record at `position` is
+    /// settled: no later holder is given it again. Returns without that when [`Settler::run`] has
+    /// ended. Cancel safe.
+    pub async fn committed(&self, position: Position, part: u32) {
+        loop {
+            let committed = self.committed.notified();
+            {
+                let state = self.state.lock();
+                if state.ended || state.acknowledged.is_settled(position, part) {
+                    return;
+                }
+            }
+            committed.await;
+        }
     }
 
     /// Waits until at least 64 more unsettled records would fit into a commit: what a reader does
@@ -148,7 +167,11 @@ impl<P: Send> Settler<P> {
         while let Some(progress) = self.next_commit().await {
             match self.log.commit(&self.lease, &progress).await {
                 Ok(()) => {
-                    let covered = std::mem::take(&mut self.state.lock().covered);
+                    let covered = {
+                        let mut state = self.state.lock();
+                        state.acknowledged = progress;
+                        std::mem::take(&mut state.covered)
+                    };
                     // What a permit does when it is dropped must not meet our lock.
                     drop(covered);
                     self.committed.notify_waiters();

@@ -1,6 +1,7 @@
 //! What does not fit its lane waits durably and comes back in order.
 
 use fanfare_domain::{DeliveryId, EndpointState};
+use fanfare_event_log::memory::{Call, Fault};
 
 use crate::sink::{Gate, Received, Sink};
 use crate::world::{State, World, eventually};
@@ -59,6 +60,33 @@ async fn a_paused_endpoint_parks_and_resumes() {
         world.becomes(*id, State::Delivered(1)).await;
     }
     assert_eq!(sink.count(), 100);
+}
+
+/// Its row is all that tells the next owner of the record: delivered and removed before the commit, it
+/// would be delivered again.
+#[tokio::test]
+async fn what_is_parked_is_not_tried_before_that_is_committed() {
+    let (mut world, sink, other) = (
+        World::running().await,
+        Sink::start().await,
+        Sink::start().await,
+    );
+    let endpoint = world.endpoint(1, &sink.url).await;
+    world.endpoint(2, &other.url).await;
+    world.set_state(&endpoint, EndpointState::Paused).await;
+    world.log.set_fault(Call::Commit, Some(Fault::Stall));
+    let id = world.publish("{}", &[1]).await[0];
+    world.becomes(id, State::Parked).await;
+    world.set_state(&endpoint, EndpointState::Active).await;
+    // Time enough for it to be tried: another endpoint gets a few, one after the other.
+    for count in 1..=20 {
+        world.publish("{}", &[2]).await;
+        other.receives(count).await;
+    }
+    assert_eq!(sink.count(), 0);
+    world.log.set_fault(Call::Commit, None);
+    world.becomes(id, State::Delivered(1)).await;
+    assert_eq!(sink.count(), 1);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
-use super::{Fate, Sent, Told, fingerprint};
+use super::{Fate, Sent, Told, Wants, fingerprint};
 use crate::eventually::{PATIENCE, eventually};
 
 /// How long a producer waits before it knocks again.
@@ -38,7 +38,7 @@ pub struct Mix {
     pub large: u32,
     /// Of 100 events with an unknown outcome, how many are not published again.
     pub abandoned: u32,
-    /// Events acknowledged beyond the POSTs so far at which producers wait: however much faster a
+    /// Deliveries owed beyond the POSTs so far at which producers wait: however much faster a
     /// deployment accepts than it delivers, a trial ends.
     pub backlog: u64,
 }
@@ -60,10 +60,11 @@ impl Load {
         mix: &Mix,
         addresses: &watch::Receiver<Vec<String>>,
         posts: &Arc<AtomicU64>,
+        wants: &[Wants],
     ) -> Self {
         let told = Arc::new(Told::default());
         let (answers, unknown) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let acked = Arc::new(AtomicU64::new(0));
+        let owed = Arc::new(AtomicU64::new(0));
         let running = watch::Sender::new(true);
         let mut producers = JoinSet::new();
         for index in 0..mix.producers {
@@ -77,7 +78,8 @@ impl Load {
                 told: told.clone(),
                 answers: answers.clone(),
                 unknown: unknown.clone(),
-                acked: acked.clone(),
+                wants: wants.to_vec(),
+                owed: owed.clone(),
                 posts: posts.clone(),
                 sent: 0,
                 client: None,
@@ -139,7 +141,9 @@ struct Producer {
     told: Arc<Told>,
     answers: Arc<AtomicU64>,
     unknown: Arc<AtomicU64>,
-    acked: Arc<AtomicU64>,
+    wants: Vec<Wants>,
+    /// Deliveries of what was acknowledged, of all producers.
+    owed: Arc<AtomicU64>,
     posts: Arc<AtomicU64>,
     sent: u64,
     client: Option<(String, EventServiceClient<Channel>)>,
@@ -188,8 +192,14 @@ impl Producer {
     }
 
     fn is_ahead(&self) -> bool {
-        let acked = self.acked.load(Ordering::Relaxed);
-        acked > self.posts.load(Ordering::Relaxed) + self.mix.backlog
+        let owed = self.owed.load(Ordering::Relaxed);
+        owed > self.posts.load(Ordering::Relaxed) + self.mix.backlog
+    }
+
+    /// How many deliveries an event makes.
+    fn owed_by(&self, event: &v1::Event) -> u64 {
+        let covers = |wants: &&Wants| wants.covers(&self.mix.tenant, &event.r#type);
+        self.wants.iter().filter(covers).count() as u64
     }
 
     /// Makes an event and notes that it is about to be sent. One of a producer that sends one at
@@ -247,7 +257,8 @@ impl Producer {
             }
             match answer {
                 Answer::Acked => {
-                    self.acked.fetch_add(1, Ordering::Relaxed);
+                    self.owed
+                        .fetch_add(self.owed_by(&event.event), Ordering::Relaxed);
                     self.told.settle(&event.event.id, Fate::Acked);
                 }
                 Answer::Refused if event.doubtful => {}

@@ -82,7 +82,12 @@ impl Wants {
 
     /// Whether `sent` is owed to it.
     pub fn includes(&self, sent: &Sent) -> bool {
-        self.tenant == sent.tenant && self.patterns.iter().any(|p| matches(p, &sent.event_type))
+        self.covers(&sent.tenant, &sent.event_type)
+    }
+
+    /// Whether events of a type are owed to it.
+    pub fn covers(&self, tenant: &str, event_type: &str) -> bool {
+        self.tenant == tenant && self.patterns.iter().any(|p| matches(p, event_type))
     }
 }
 

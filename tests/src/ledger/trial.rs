@@ -66,7 +66,12 @@ impl Audience {
     /// have some: an endpoint belongs to one partition, and so to one worker.
     pub fn widespread() -> Self {
         let few = ["chat", "invoice.sent"];
-        let more = (0..12).map(|i| (Wants::new("default", &[few[i % 2]]), Manners::default()));
+        let more = (0..8).map(|i| {
+            (
+                Wants::new("default", &[few[i % few.len()]]),
+                Manners::default(),
+            )
+        });
         let Self(mut all) = Self::mixed();
         all.extend(more);
         Self(all)
@@ -117,11 +122,13 @@ impl Trial {
             register(&subscribers, &urls[0], wants, *manners).await;
         }
         let addresses = watch::Sender::new(urls.to_vec());
+        let wants: Vec<_> = audience.0.iter().map(|(wants, _)| wants.clone()).collect();
         let load = Load::start(
             seed,
             mix,
             &addresses.subscribe(),
             &subscribers.posts_counter(),
+            &wants,
         );
         Self {
             seed,

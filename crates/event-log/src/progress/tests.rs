@@ -261,3 +261,24 @@ fn what_retention_took_away_counts_as_settled() {
     tracker.settle(Position(7), 0);
     assert_eq!(tracker.progress().watermark(), Position(12));
 }
+
+#[test]
+fn what_is_settled_was_read_and_is_not_open() {
+    let progress = Progress {
+        ceiling: Position(10),
+        unsettled: vec![Unsettled {
+            position: Position(4),
+            open: 0b10,
+        }],
+    };
+    for (position, part, settled) in [
+        (3, 0, true),
+        (4, 0, true),
+        (4, 1, false),
+        (9, 63, true),
+        (10, 0, false),
+    ] {
+        let is_settled = progress.is_settled(Position(position), part);
+        assert_eq!(is_settled, settled, "{position}, {part}");
+    }
+}

@@ -327,3 +327,27 @@ async fn no_wake_up_is_lost() {
     }
     assert_eq!(world.committed().unsettled, []);
 }
+
+#[tokio::test]
+async fn a_part_is_committed_when_that_is_acknowledged() {
+    let world = World::new(2).await;
+    world.log.set_fault(Call::Commit, Some(Fault::Stall));
+    world.settle(0, 1);
+    let (settler, position) = (world.settler.clone(), world.positions[0]);
+    let waiting = tokio::spawn(async move { settler.committed(position, 1).await });
+    world.settle(1, 0);
+    tokio::task::yield_now().await;
+    assert!(!waiting.is_finished());
+    world.log.set_fault(Call::Commit, None);
+    within("the commit", waiting).await.unwrap();
+    let committed = world.committed();
+    assert!(committed.is_settled(position, 1) && !committed.is_settled(position, 0));
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_commit_that_will_not_come() {
+    let world = World::new(1).await;
+    world.log.lose(&world.granted.lease);
+    world.settle(0, 0);
+    within("the end", world.settler.committed(world.positions[0], 0)).await;
+}

@@ -43,6 +43,24 @@ async fn no_server_exits_69_and_names_where_it_looked() {
 }
 
 #[tokio::test]
+async fn no_admin_address_exits_69_and_names_where_it_looked() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", free.local_addr().expect("an address"));
+    drop(free);
+    let said = fanfare(None, &["-o", "json", "ready", &url]).await;
+    let (exit, error) = refused(&said);
+    assert_eq!(exit, 69, "{said:?}");
+    assert!(
+        error["message"].as_str().is_some_and(|m| m.contains(&url)),
+        "{error}"
+    );
+    // The front door is no admin address.
+    let world = World::start().await;
+    let said = fanfare(None, &["ready", &world.url()]).await;
+    assert_eq!(said.code, 69, "{said:?}");
+}
+
+#[tokio::test]
 async fn a_wrong_command_line_exits_64() {
     for command in [
         &["event", "publsh"][..],

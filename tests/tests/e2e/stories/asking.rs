@@ -1,11 +1,14 @@
 //! The support questions: what became of this event, of this delivery?
 
+use std::process::Command;
 use std::time::Duration;
 
 use fanfare_proto::v1;
 use fanfare_proto::v1::{Blame, DeliveryState, OutcomeKind};
-use fanfare_tests::World;
 use fanfare_tests::sink::{Answer, Script};
+use fanfare_tests::world::fanfare;
+use fanfare_tests::{World, binary};
+use tempfile::TempDir;
 
 #[tokio::test]
 async fn an_event_that_nobody_wanted_says_so() {
@@ -146,6 +149,28 @@ async fn deliveries_are_found_by_endpoint_and_state() {
         .expect("listed");
     assert_eq!(delivered.len(), 1, "{delivered:?}");
     assert_eq!(delivered[0].endpoint_id, shop.endpoint.id);
+}
+
+#[tokio::test]
+async fn a_server_says_whether_it_is_ready() {
+    let world = World::start().await;
+    let admin = format!("http://{}", world.server().addresses().admin_listen);
+    let said = fanfare(None, &["ready", &admin]).await;
+    assert!(said.ok().contains(&admin), "{said:?}");
+}
+
+/// As in an image, where the programs are one file.
+#[tokio::test]
+async fn the_binary_is_each_program_under_its_name() {
+    let dir = TempDir::new().expect("a temporary directory");
+    for name in ["fanfare", "fanfare-router", "fanfare-delivery-worker"] {
+        let link = dir.path().join(name);
+        std::os::unix::fs::symlink(binary::fanfare(), &link).expect("linked");
+        let said = Command::new(&link).arg("--version").output();
+        let said = said.expect("it runs").stdout;
+        let version = format!("{name} {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(String::from_utf8_lossy(&said), version);
+    }
 }
 
 #[tokio::test]
