@@ -1,0 +1,80 @@
+"""What is written about the chart is what the chart is."""
+
+import json
+import subprocess
+
+import chart
+import pytest
+import yaml
+
+
+def test_the_readme_and_the_schemas_descriptions_are_up_to_date():
+    command = [chart.ROOT / "helm/document", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def described(schema, path=""):
+    for name, inner in schema.get("properties", {}).items():
+        if path == "" and name in ("global", "settings"):
+            continue
+        yield f"{path}{name}", inner
+        yield from described(inner, f"{path}{name}.")
+
+
+def test_every_value_is_described_and_every_description_is_of_a_value():
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+    # What a reference to a Secret consists of is said where the reference is.
+    inside = ("Secret.", "resources.", "clientSecret.")
+    for path, inner in described(schema):
+        if any(part in f"{path}." and not f"{path}.".endswith(part) for part in inside):
+            continue
+        assert len(inner.get("description", "")) > 5, path
+        place = values
+        for name in path.split("."):
+            assert name in place, f"{path} is not in values.yaml"
+            place = place[name]
+
+
+def test_everything_in_values_yaml_is_in_the_readme():
+    readme = (chart.CHART / "README.md").read_text()
+    values = yaml.safe_load((chart.CHART / "values.yaml").read_text())
+    assert len(values) > 30
+    for name in values:
+        assert f"`{name}" in readme or f"### {name}" in readme, name
+
+
+@pytest.mark.parametrize("name", chart.VALUES)
+def test_notes_say_how_to_publish_the_first_event(name):
+    # A chart's notes are only shown at an install.
+    done = chart.helm(
+        "install", "fanfare", chart.CHART, "-n", chart.NAMESPACE, "-f", chart.values_file(name),
+        "--dry-run=client",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.split("NOTES:")[1]
+    front = [s for s in chart.of_kind(chart.rendered(name), "Service") if s["metadata"]["name"].endswith("-headless")]
+    service = front[0]["metadata"]["name"].removesuffix("-headless")
+    assert f"port-forward service/{service} 7400:" in notes
+    assert "fanfare event publish order.paid" in notes and "/v1/events" in notes
+    values = yaml.safe_load(chart.values_file(name).read_text())
+    assert ("WARNING" in notes) is values["auth"].get("insecureNoAuth", False)
+    for workload in chart.serving(chart.rendered(name)):
+        kind = workload["kind"].lower()
+        assert f"{kind}/{workload['metadata']['name']}" in notes
+
+
+def test_commands_in_the_notes_and_the_manual_are_commands():
+    texts = [
+        (chart.ROOT / "docs/operate.md").read_text(),
+        (chart.CHART / "templates/NOTES.txt").read_text(),
+        (chart.CHART / "README.head.md").read_text(),
+    ]
+    lines = [line.strip() for text in texts for line in text.splitlines()]
+    commands = {tuple(line.split()[1:3]) for line in lines if line.startswith("fanfare ")}
+    assert ("event", "publish") in commands and ("key", "new") in commands
+    for words in commands:
+        words = [word for word in words if word.isalpha()]
+        done = subprocess.run([chart.FANFARE, *words, "--help"], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, words
