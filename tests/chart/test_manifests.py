@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 KUBERNETES = "1.35"
+# Definitions list "=" among operators, which YAML 1.1 has a meaning for.
+yaml.SafeLoader.add_constructor("tag:yaml.org,2002:value", yaml.SafeLoader.construct_yaml_str)
 # Kinds that must occur, so that nothing passes for want of being rendered.
 EXPECTED = {
     "ConfigMap",
