@@ -69,6 +69,10 @@ def answers(secrets):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # An answer is one write: two would wait for each other.
+    wbufsize = -1
+
     def do_GET(self):
         body = self.server.answers.get(self.path.split("?")[0])
         status = 200 if body else 404
@@ -93,7 +97,7 @@ def cluster(secrets):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}"]
+        yield ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}", "--qps", "1000", "--burst-limit", "2000"]
     finally:
         server.shutdown()
         server.server_close()
