@@ -83,6 +83,22 @@ def test_every_manifest_is_valid(name):
             pytest.fail(f"{doc['kind']} {doc['metadata']['name']}: {error.message}")
 
 
+def nothings(value, path=""):
+    """Fields that are there and say nothing: a server takes them, and so do typing errors."""
+    if value is None:
+        yield path
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield from nothings(inner, f"{path}.{key}")
+    for index, inner in enumerate(value) if isinstance(value, list) else ():
+        yield from nothings(inner, f"{path}[{index}]")
+
+
+@pytest.mark.parametrize("name", chart.VALUES)
+def test_no_field_is_empty(name):
+    for doc in chart.rendered(name):
+        assert list(nothings(doc)) == [], doc["metadata"]["name"]
+
+
 def test_every_kind_occurs():
     kinds = {doc["kind"] for name in chart.VALUES for doc in chart.rendered(name)}
     assert kinds == EXPECTED

@@ -6,6 +6,7 @@ whether it has the front door, and whether it has the volume.
 {{- define "fanfare.pod" -}}
 {{- $root := .root -}}
 {{- $values := .root.Values -}}
+{{- $secrets := include "fanfare.secrets" $root | fromJsonArray -}}
 metadata:
   labels:
     # None that changes with the chart alone: that would be a rollout.
@@ -44,8 +45,10 @@ spec:
       image: {{ include "fanfare.image" $root | quote }}
       imagePullPolicy: {{ $values.image.pullPolicy }}
       command: {{ toJson .command }}
+      {{- with include "fanfare.pod.env" $root | trim }}
       env:
-        {{- include "fanfare.pod.env" $root | nindent 8 }}
+        {{- . | nindent 8 }}
+      {{- end }}
       ports:
         {{- if .front }}
         - name: front
@@ -81,7 +84,7 @@ spec:
       resources:
         {{- toYaml .resources | nindent 8 }}
       volumeMounts:
-        {{- include "fanfare.pod.mounts" $root | nindent 8 }}
+        {{- include "fanfare.pod.mounts" $secrets | nindent 8 }}
         {{- if .volume }}
         - name: data
           mountPath: /var/lib/fanfare
@@ -90,7 +93,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
   volumes:
-    {{- include "fanfare.pod.volumes" (dict "root" $root "settings" (include "fanfare.fullname" $root) "only" "") | nindent 4 }}
+    {{- include "fanfare.pod.volumes" (dict "settings" (include "fanfare.fullname" $root) "secrets" $secrets) | nindent 4 }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -138,8 +141,6 @@ securityContext:
 {{- end }}
 
 {{- define "fanfare.pod.env" -}}
-- name: RUST_BACKTRACE
-  value: "1"
 {{- with .Values.logs.filter }}
 - name: RUST_LOG
   value: {{ . | quote }}
@@ -155,12 +156,13 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{/* Takes the Secrets. */}}
 {{- define "fanfare.pod.mounts" -}}
 - name: settings
   mountPath: /etc/fanfare/fanfare.toml
   subPath: fanfare.toml
   readOnly: true
-{{- if include "fanfare.secrets" . | fromJsonArray }}
+{{- if . }}
 - name: secrets
   mountPath: /etc/fanfare/secrets
   readOnly: true
@@ -170,24 +172,22 @@ securityContext:
   mountPath: /tmp
 {{- end }}
 
-{{/* Takes root, the ConfigMap's name, and with which word the files begin that are wanted. */}}
+{{/* Takes the name of the ConfigMap with the settings, and the Secrets. */}}
 {{- define "fanfare.pod.volumes" -}}
 - name: settings
   configMap:
     name: {{ .settings }}
-{{- with include "fanfare.secrets" .root | fromJsonArray }}
+{{- with .secrets }}
 - name: secrets
   projected:
     defaultMode: 0440
     sources:
       {{- range . }}
-      {{- if hasPrefix $.only .file }}
       - secret:
           name: {{ .name | quote }}
           items:
             - key: {{ .key | quote }}
               path: {{ .file }}
-      {{- end }}
       {{- end }}
 {{- end }}
 - name: tmp
