@@ -1,6 +1,8 @@
 """What is written about the chart is what the chart is."""
 
 import json
+import re
+import shlex
 import subprocess
 
 import chart
@@ -76,3 +78,40 @@ def test_commands_in_the_notes_and_the_manual_are_commands():
         words = [word for word in words if word.isalpha()]
         done = subprocess.run([chart.FANFARE, *words, "--help"], capture_output=True, timeout=60, check=False)
         assert done.returncode == 0, words
+
+
+def examples():
+    """Values shown in the README and the manual."""
+    for path in (chart.CHART / "README.head.md", chart.ROOT / "docs/operate.md"):
+        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.S):
+            yield block
+
+
+@pytest.mark.parametrize("block", examples(), ids=lambda block: block.split("\n", 1)[0].strip("# :"))
+def test_values_that_are_shown_work(block, tmp_path):
+    path = tmp_path / "values.yaml"
+    path.write_text(block.replace("HASH", "a1" * 32).replace("IMAGE", "fanfare"))
+    done = chart.helm("template", "fanfare", chart.CHART, "-f", path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_values_that_are_shown():
+    assert len(list(examples())) == 3
+
+
+def test_the_first_command_of_the_readme_works():
+    text = (chart.CHART / "README.head.md").read_text()
+    (command,) = re.findall(r"helm install (fanfare helm/fanfare .*?)\n```", text, re.S)
+    words = shlex.split(command.replace("\\\n", " ").replace("HASH", "a1" * 32))
+    words[words.index("helm/fanfare")] = chart.CHART
+    done = chart.helm("template", *words)
+    assert done.returncode == 0 and "kind: StatefulSet" in done.stdout, done.stderr
+
+
+def test_a_package_of_the_chart_is_the_chart(tmp_path):
+    done = chart.helm("package", chart.CHART, "-d", tmp_path)
+    assert done.returncode == 0, done.stderr
+    (package,) = tmp_path.glob("fanfare-*.tgz")
+    files = ("-n", chart.NAMESPACE, "-f", chart.values_file("distributed-full"))
+    same = [chart.helm("template", "fanfare", source, *files).stdout for source in (package, chart.CHART)]
+    assert same[0] == same[1] and same[0]
