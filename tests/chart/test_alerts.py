@@ -21,16 +21,16 @@ def alerts():
     return group["rules"]
 
 
-def load(series):
-    """A story's series as Prometheus' test notation has them."""
+def notation(series):
+    """A story's series as Prometheus' test notation has them, labels of the scrape added."""
     if not any(name.startswith("up{") for name in series):
         series = {**series, 'up{pod="worker-0"}': "1x600"}
-    lines = ["load 15s"]
+    lines = []
     for name, values in series.items():
         bare, _, labels = name.rstrip("}").partition("{")
         scraped = [f'{key}="{value}"' for key, value in SCRAPED.items() if f"{key}=" not in labels]
-        lines.append(f"  {bare}{{{','.join([*scraped, labels])}}} {values}")
-    return "\n".join(lines)
+        lines.append(f"{bare}{{{','.join([*scraped, labels])}}} {values}")
+    return lines
 
 
 @functools.cache
@@ -39,7 +39,7 @@ def told():
     asked = {
         "alerts": [{key: rule.get(key, "") for key in ("alert", "expr", "for")} for rule in alerts()],
         "stories": [
-            {"name": story["name"], "load": load(story["series"]), "until": story["for"]}
+            {"name": story["name"], "series": notation(story["series"]), "until": story["for"]}
             for story in STORIES
         ],
     }

@@ -1,6 +1,6 @@
 // Evaluates alerts over told series with Prometheus' own engine, as a server that evaluates them
-// every quarter of a minute would. Reads the alerts and stories as JSON, and writes for each story the alerts
-// that fire at its end.
+// four times a minute would. Reads the alerts and stories as JSON, and writes for each story the
+// alerts that fire at its end.
 package main
 
 import (
@@ -11,12 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/promqltest"
-	"github.com/prometheus/prometheus/storage"
 )
 
+// step is between two samples of a series, and two evaluations.
 const step = 15 * time.Second
 
 type alert struct {
@@ -26,26 +24,15 @@ type alert struct {
 }
 
 type story struct {
-	Name  string
-	Load  string
-	Until string
+	Name   string
+	Series []string
+	Until  string
 }
 
 type firing struct {
 	Alert  string            `json:"alert"`
 	Labels map[string]string `json:"labels"`
 	Value  float64           `json:"value"`
-}
-
-// fatal is what loading series calls when it cannot.
-type fatal struct{}
-
-func (fatal) Errorf(format string, args ...interface{}) { fail(fmt.Sprintf(format, args...)) }
-func (fatal) FailNow()                                  { fail("cannot go on") }
-
-func fail(what any) {
-	fmt.Fprintln(os.Stderr, what)
-	os.Exit(1)
 }
 
 func main() {
@@ -59,12 +46,15 @@ func main() {
 	engine := promql.NewEngine(promql.EngineOpts{MaxSamples: 1_000_000, Timeout: time.Minute})
 	told := map[string][]firing{}
 	for _, story := range asked.Stories {
-		series := promqltest.LoadedStorage(fatal{}, story.Load)
+		series, err := parse(story.Series)
+		if err != nil {
+			fail(fmt.Sprintf("%s: %v", story.Name, err))
+		}
 		told[story.Name] = []firing{}
 		for _, alert := range asked.Alerts {
-			told[story.Name] = append(told[story.Name], fires(engine, series, alert, story)...)
+			fired := fires(engine, series, alert, duration(story.Until))
+			told[story.Name] = append(told[story.Name], fired...)
 		}
-		series.Close()
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
 		fail(err)
@@ -72,11 +62,10 @@ func main() {
 }
 
 // fires answers for which labels the alert holds at the end, and has held for as long as it must.
-func fires(engine *promql.Engine, series storage.Queryable, alert alert, story story) []firing {
-	end := time.Unix(0, 0).Add(duration(story.Until))
+func fires(engine *promql.Engine, series told, alert alert, until time.Duration) []firing {
 	since := map[string]time.Time{}
 	var found []firing
-	for at := time.Unix(0, 0); !at.After(end); at = at.Add(step) {
+	for at := start; !at.After(start.Add(until)); at = at.Add(step) {
 		held := map[string]time.Time{}
 		found = nil
 		for _, sample := range evaluate(engine, series, alert, at) {
@@ -86,7 +75,7 @@ func fires(engine *promql.Engine, series storage.Queryable, alert alert, story s
 				held[name] = before
 			}
 			if at.Sub(held[name]) >= duration(alert.For) {
-				found = append(found, firing{alert.Alert, told(sample.Metric), sample.F})
+				found = append(found, firing{alert.Alert, sample.Metric.Map(), sample.F})
 			}
 		}
 		since = held
@@ -94,7 +83,7 @@ func fires(engine *promql.Engine, series storage.Queryable, alert alert, story s
 	return found
 }
 
-func evaluate(engine *promql.Engine, series storage.Queryable, alert alert, at time.Time) promql.Vector {
+func evaluate(engine *promql.Engine, series told, alert alert, at time.Time) promql.Vector {
 	query, err := engine.NewInstantQuery(context.Background(), series, nil, alert.Expr, at)
 	if err != nil {
 		fail(fmt.Sprintf("%s: %v", alert.Alert, err))
@@ -107,8 +96,6 @@ func evaluate(engine *promql.Engine, series storage.Queryable, alert alert, at t
 	return append(promql.Vector{}, vector...)
 }
 
-func told(metric labels.Labels) map[string]string { return metric.Map() }
-
 func duration(text string) time.Duration {
 	if text == "" {
 		return 0
@@ -118,4 +105,9 @@ func duration(text string) time.Duration {
 		fail(err)
 	}
 	return time.Duration(parsed)
+}
+
+func fail(what any) {
+	fmt.Fprintln(os.Stderr, what)
+	os.Exit(1)
 }
