@@ -34,8 +34,15 @@ def resources(version):
         for kind in KINDS[version]
     ]
     if version == "v1":
-        found.append({"name": "namespaces", "kind": "Namespace", "namespaced": False, "verbs": ["get"]})
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": found}
+        found.append(
+            {"name": "namespaces", "kind": "Namespace", "namespaced": False, "verbs": ["get"]}
+        )
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": version,
+        "resources": found,
+    }
 
 
 def answers(secrets):
@@ -55,7 +62,9 @@ def answers(secrets):
         if "/" in version:
             paths[f"/apis/{version}"] = resources(version)
             own = {"groupVersion": version, "version": version.split("/")[1]}
-            groups.append({"name": version.split("/")[0], "versions": [own], "preferredVersion": own})
+            groups.append(
+                {"name": version.split("/")[0], "versions": [own], "preferredVersion": own}
+            )
     paths["/apis"] = {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
     for name, data in secrets.items():
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
@@ -77,7 +86,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.server.answers.get(self.path.split("?")[0])
         status = 200 if body else 404
         if body is None:
-            body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+            body = {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "reason": "NotFound",
+                "code": 404,
+            }
         text = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
@@ -97,7 +112,14 @@ def cluster(secrets):
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield ["--kube-apiserver", f"http://127.0.0.1:{server.server_port}", "--qps", "1000", "--burst-limit", "2000"]
+        yield [
+            "--kube-apiserver",
+            f"http://127.0.0.1:{server.server_port}",
+            "--qps",
+            "1000",
+            "--burst-limit",
+            "2000",
+        ]
     finally:
         server.shutdown()
         server.server_close()

@@ -21,7 +21,9 @@ def listens_on(pid):
             target = os.readlink(link)
             if target.startswith("socket:["):
                 inodes.add(target[8:-1])
-    rows = [row.split() for row in pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    rows = [
+        row.split() for row in pathlib.Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    ]
     return {int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
 
 
@@ -50,7 +52,11 @@ def started(command, env):
     """A program; it is ended at the end, and waited for."""
     program = str(pathlib.Path(chart.FANFARE).with_name(command[0]))
     process = subprocess.Popen(
-        [program, *command[1:]], env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [program, *command[1:]],
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
     )
     try:
         yield process

@@ -37,14 +37,21 @@ def notation(series):
 def told():
     """What fires at the end of each story."""
     asked = {
-        "alerts": [{key: rule.get(key, "") for key in ("alert", "expr", "for")} for rule in alerts()],
+        "alerts": [
+            {key: rule.get(key, "") for key in ("alert", "expr", "for")} for rule in alerts()
+        ],
         "stories": [
             {"name": story["name"], "series": notation(story["series"]), "until": story["for"]}
             for story in STORIES
         ],
     }
     done = subprocess.run(
-        [chart.TOOLS / "alerts"], input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False
+        [chart.TOOLS / "alerts"],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

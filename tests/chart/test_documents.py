@@ -54,7 +54,11 @@ def test_notes_say_how_to_publish_the_first_event(name):
     done = cluster.install({}, name, "--set", "secrets.lookup=false")
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:")[1]
-    front = [s for s in chart.of_kind(chart.rendered(name), "Service") if s["metadata"]["name"].endswith("-headless")]
+    front = [
+        s
+        for s in chart.of_kind(chart.rendered(name), "Service")
+        if s["metadata"]["name"].endswith("-headless")
+    ]
     service = front[0]["metadata"]["name"].removesuffix("-headless")
     assert f"port-forward service/{service} 7400:" in notes
     assert "fanfare event publish order.paid" in notes and "/v1/events" in notes
@@ -71,12 +75,16 @@ def test_commands_in_the_notes_and_the_manual_are_commands():
         (chart.CHART / "templates/NOTES.txt").read_text(),
         (chart.CHART / "README.head.md").read_text(),
     ]
-    lines = [line.strip() for text in texts for line in text.splitlines()]
-    commands = {tuple(line.split()[1:3]) for line in lines if line.startswith("fanfare ")}
+    shown = [line.strip() for text in texts for line in text.splitlines()]
+    shown += [inline for text in texts for inline in re.findall(r"`(fanfare [^`]*)`", text)]
+    commands = {tuple(line.split()[1:3]) for line in shown if line.startswith("fanfare ")}
+    commands = {words for words in commands if words != ("helm/fanfare",)}
     assert ("event", "publish") in commands and ("key", "new") in commands
     for words in commands:
         words = [word for word in words if word.isalpha()]
-        done = subprocess.run([chart.FANFARE, *words, "--help"], capture_output=True, timeout=60, check=False)
+        done = subprocess.run(
+            [chart.FANFARE, *words, "--help"], capture_output=True, timeout=60, check=False
+        )
         assert done.returncode == 0, words
 
 
@@ -87,7 +95,9 @@ def examples():
             yield block
 
 
-@pytest.mark.parametrize("block", examples(), ids=lambda block: block.split("\n", 1)[0].strip("# :"))
+@pytest.mark.parametrize(
+    "block", examples(), ids=lambda block: block.split("\n", 1)[0].strip("# :")
+)
 def test_values_that_are_shown_work(block, tmp_path):
     path = tmp_path / "values.yaml"
     path.write_text(block.replace("HASH", "a1" * 32).replace("IMAGE", "fanfare"))
@@ -113,5 +123,8 @@ def test_a_package_of_the_chart_is_the_chart(tmp_path):
     assert done.returncode == 0, done.stderr
     (package,) = tmp_path.glob("fanfare-*.tgz")
     files = ("-n", chart.NAMESPACE, "-f", chart.values_file("distributed-full"))
-    same = [chart.helm("template", "fanfare", source, *files).stdout for source in (package, chart.CHART)]
+    same = [
+        chart.helm("template", "fanfare", source, *files).stdout
+        for source in (package, chart.CHART)
+    ]
     assert same[0] == same[1] and same[0]

@@ -65,7 +65,9 @@ def strict(schema):
 
 def validate(doc):
     """Raises when an API server would refuse `doc`."""
-    if "." in doc["apiVersion"].split("/")[0] and not doc["apiVersion"].split("/")[0].endswith("k8s.io"):
+    if "." in doc["apiVersion"].split("/")[0] and not doc["apiVersion"].split("/")[0].endswith(
+        "k8s.io"
+    ):
         schema = dict(definitions()[doc["apiVersion"], doc["kind"]])
         # Known to every API server, and not spelt out in a definition.
         schema["properties"] = {**schema["properties"], "metadata": {"type": "object"}}

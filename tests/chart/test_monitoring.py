@@ -160,7 +160,11 @@ def test_panels_do_not_overlap_and_names_are_given_once():
     taken = set()
     for panel in panels:
         at = panel["gridPos"]
-        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
         assert not cells & taken and at["x"] + at["w"] <= 24
         taken |= cells
     assert len({p["id"] for p in panels}) == len(panels)
@@ -175,7 +179,12 @@ def test_the_dashboards_variables_ask_for_what_is_exported():
 
 
 def test_every_metric_is_on_the_dashboard():
-    shown = {name for p in dashboard()["panels"] for t in p.get("targets", []) for name, _ in selectors(t["expr"])}
+    shown = {
+        name
+        for p in dashboard()["panels"]
+        for t in p.get("targets", [])
+        for name, _ in selectors(t["expr"])
+    }
     families = {re.sub("_(bucket|sum|count)$", "", name) for name in exported()}
     assert families - {re.sub("_bucket$", "", name) for name in shown} == set()
 
@@ -187,7 +196,9 @@ def test_scalers_ask_for_what_is_exported():
         if t["type"] == "prometheus"
     ]
     judge(trigger["metadata"]["query"])
-    metrics = chart.one(chart.rendered("hpa"), "HorizontalPodAutoscaler", "-worker")["spec"]["metrics"]
+    metrics = chart.one(chart.rendered("hpa"), "HorizontalPodAutoscaler", "-worker")["spec"][
+        "metrics"
+    ]
     names = [m["pods"]["metric"]["name"] for m in metrics if m["type"] == "Pods"]
     assert len(names) == 1 and names[0] in exported()
 

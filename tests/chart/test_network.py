@@ -97,7 +97,10 @@ def test_addresses_of_backends_become_peers():
 
 
 def test_only_the_front_door_is_called():
-    for spec, front in ((policy("distributed-minimal", "-router"), True), (policy("distributed-minimal", "-worker"), False)):
+    for spec, front in (
+        (policy("distributed-minimal", "-router"), True),
+        (policy("distributed-minimal", "-worker"), False),
+    ):
         ports = [p["port"] for rule in spec["ingress"] for p in rule["ports"]]
         assert ports == (["front", "admin"] if front else ["admin"])
         assert spec["policyTypes"] == ["Ingress", "Egress"]

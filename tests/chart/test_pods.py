@@ -133,7 +133,10 @@ def test_a_change_of_settings_or_secrets_is_a_rollout(changed, by):
 
 @pytest.mark.parametrize("by", ["router.replicas=5", "podDisruptionBudget.enabled=false"])
 def test_other_changes_are_none(by):
-    before = {w["metadata"]["name"]: w["spec"]["template"] for w in chart.serving(chart.rendered("distributed-minimal"))}
+    before = {
+        w["metadata"]["name"]: w["spec"]["template"]
+        for w in chart.serving(chart.rendered("distributed-minimal"))
+    }
     after = chart.template("distributed-minimal", "--set", by)
     assert before == {w["metadata"]["name"]: w["spec"]["template"] for w in chart.serving(after)}
 
@@ -186,5 +189,7 @@ def test_one_service_balances_connections_and_one_lets_the_client_balance():
     headless = chart.one(docs, "Service", "-headless")["spec"]
     assert headless["clusterIP"] == "None" and "publishNotReadyAddresses" not in headless
     stateful = chart.one(chart.rendered("embedded-minimal"), "StatefulSet")
-    names = {d["metadata"]["name"] for d in chart.of_kind(chart.rendered("embedded-minimal"), "Service")}
+    names = {
+        d["metadata"]["name"] for d in chart.of_kind(chart.rendered("embedded-minimal"), "Service")
+    }
     assert stateful["spec"]["serviceName"] in names

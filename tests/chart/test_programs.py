@@ -50,7 +50,10 @@ def admin(process, ports, alive):
 def test_what_waits_for_its_backends_is_alive_and_not_ready_and_says_why(ending, tmp_path):
     docs = chart.rendered("distributed-minimal")
     deployment = chart.one(docs, "Deployment", ending)
-    probes = {p: chart.container(deployment)[f"{p}Probe"]["httpGet"]["path"] for p in ("liveness", "readiness")}
+    probes = {
+        p: chart.container(deployment)[f"{p}Probe"]["httpGet"]["path"]
+        for p in ("liveness", "readiness")
+    }
     with programs.started(command(deployment, docs, tmp_path), FREE) as process:
         port = admin(process, 2 if ending == "-router" else 1, probes["liveness"])
 

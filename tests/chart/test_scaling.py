@@ -39,7 +39,9 @@ def test_keda_scales_by_lag_and_age_of_what_the_workers_really_read():
     for scaled in chart.of_kind(docs, "ScaledObject"):
         assert scaled["spec"]["minReplicaCount"] >= 2
         behaviour_is_gentle(scaled["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"])
-    triggers = {t["type"]: t for t in chart.one(docs, "ScaledObject", "-worker")["spec"]["triggers"]}
+    triggers = {
+        t["type"]: t for t in chart.one(docs, "ScaledObject", "-worker")["spec"]["triggers"]
+    }
     assert set(triggers) == {"cpu", "kafka", "prometheus"}
     kafka = triggers["kafka"]["metadata"]
     assert kafka["consumerGroup"] == "shop.worker.deliveries"

@@ -50,7 +50,9 @@ def test_no_secret_is_in_what_is_installed():
 def test_a_missing_secret_is_said_in_a_sentence(name):
     done = install({n: keys for n, keys in SECRETS.items() if n != name})
     assert done.returncode != 0
-    assert f"there is no Secret {name} in namespace shop: make it, or refer to another" in done.stderr
+    assert (
+        f"there is no Secret {name} in namespace shop: make it, or refer to another" in done.stderr
+    )
 
 
 def test_a_missing_key_is_said_in_a_sentence():
