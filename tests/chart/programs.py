@@ -51,8 +51,9 @@ def eventually(what, attempt):
 def started(command, env):
     """A program; it is ended at the end, and waited for."""
     program = str(pathlib.Path(chart.FANFARE).with_name(command[0]))
+    # It goes with the tests even if these are killed.
     process = subprocess.Popen(
-        [program, *command[1:]],
+        ["setpriv", "--pdeathsig", "KILL", program, *command[1:]],
         env=env,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

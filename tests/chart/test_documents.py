@@ -88,6 +88,16 @@ def test_commands_in_the_notes_and_the_manual_are_commands():
         assert done.returncode == 0, words
 
 
+def test_commands_that_nothing_runs_say_so():
+    text = (chart.ROOT / "docs/operate.md").read_text()
+    blocks = list(re.finditer(r"```sh\n(.*?)```", text, re.S))
+    of_clusters = [b for b in blocks if re.search(r"^(helm|kubectl) ", b.group(1), re.M)]
+    assert len(of_clusters) > 5
+    for block in of_clusters:
+        around = text[max(0, block.start() - 250) : block.start()] + text[block.end() :][:40]
+        assert "not run here" in around, block.group(1)
+
+
 def examples():
     """Values shown in the README and the manual."""
     for path in (chart.CHART / "README.head.md", chart.ROOT / "docs/operate.md"):

@@ -82,9 +82,10 @@ def test_a_rollout_never_goes_below_the_wanted_number(name):
         strategy = deployment["spec"]["strategy"]
         assert strategy["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
         spread = chart.pod(deployment)["topologySpreadConstraints"]
-        assert {s["topologyKey"] for s in spread} == {
-            "kubernetes.io/hostname",
-            "topology.kubernetes.io/zone",
+        strict = "DoNotSchedule" if name == "distributed-full" else "ScheduleAnyway"
+        assert {s["topologyKey"]: s["whenUnsatisfiable"] for s in spread} == {
+            "kubernetes.io/hostname": strict,
+            "topology.kubernetes.io/zone": "ScheduleAnyway",
         }
 
 

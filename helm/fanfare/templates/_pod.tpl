@@ -29,10 +29,11 @@ spec:
   terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
   {{- if not .volume }}
   topologySpreadConstraints:
-    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-    - topologyKey: {{ . }}
+    # Zones are only preferred: with DoNotSchedule nodes that name none could take no pod.
+    {{- range $key, $unless := dict "kubernetes.io/hostname" $values.spread "topology.kubernetes.io/zone" "ScheduleAnyway" }}
+    - topologyKey: {{ $key }}
       maxSkew: 1
-      whenUnsatisfiable: {{ $values.spread }}
+      whenUnsatisfiable: {{ $unless }}
       labelSelector:
         matchLabels:
           {{- include "fanfare.selector" $root | nindent 10 }}
