@@ -1,5 +1,7 @@
 """With a cluster to look into, helm sees that a Secret is missing or has changed."""
 
+import functools
+
 import cluster
 import pytest
 from test_pods import checksums
@@ -17,8 +19,13 @@ def install(secrets, *arguments):
     return cluster.install(secrets, "distributed-full", *arguments)
 
 
+@functools.cache
+def installed():
+    return cluster.manifests(install(SECRETS))
+
+
 def test_what_is_there_is_installed():
-    docs = cluster.manifests(install(SECRETS))
+    docs = installed()
     assert len(checksums(docs)) == 2 and len(docs) > 15
 
 
@@ -26,7 +33,7 @@ def test_what_is_there_is_installed():
     ("name", "key"), [(name, key) for name, keys in SECRETS.items() for key in keys]
 )
 def test_a_changed_secret_is_a_rollout(name, key):
-    before = checksums(cluster.manifests(install(SECRETS)))
+    before = checksums(installed())
     changed = {**SECRETS, name: {**SECRETS[name], key: "other"}}
     after = checksums(cluster.manifests(install(changed)))
     for workload, sums in before.items():
@@ -36,7 +43,7 @@ def test_a_changed_secret_is_a_rollout(name, key):
 
 def test_what_is_not_referred_to_changes_nothing():
     more = {**SECRETS, "other": {"x": "y"}, "kafka-user": {**SECRETS["kafka-user"], "other": "z"}}
-    before = checksums(cluster.manifests(install(SECRETS)))
+    before = checksums(installed())
     assert before == checksums(cluster.manifests(install(more)))
 
 
