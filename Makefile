@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart chart-docs audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -20,7 +20,7 @@ build: needs ## Build the release binary, target/release/fanfare
 
 # Everything below shares one build: binaries, libraries and tests of the dev profile. The binary
 # under test comes from the same build, with its crash points in.
-test: needs-test fmt-check lint unit audit ## Everything that must pass: format, lints, all tests, licences
+test: needs-test fmt-check lint unit test-chart audit ## Everything that must pass: format, lints, all tests, licences
 
 unit:
 	@cargo build --locked --workspace --all-targets
@@ -52,6 +52,13 @@ test-faults: needs-test ## Brokers, stores and groups in trouble under load: the
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
 	  cargo test --locked --workspace -p fanfare-tests --test distributed -- --nocapture --ignored
+
+test-chart: needs-test ## The Helm chart: linted, rendered, judged by Kubernetes' schemas and by the binary
+	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins
+	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/chart/run
+
+chart-docs: ## Write the chart's README and schema from what they are made of, the comments of values.yaml
+	@helm/document
 
 services: needs-test ## Start a Kafka broker and a Cassandra node for many test runs, until services-down
 	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- up
