@@ -24,10 +24,12 @@ use fanfare_store_scylla::CqlConfig;
 use serde::{Deserialize, Serialize};
 
 /// Settings that are lists of texts.
-const LISTS: [&str; 3] = [
+const LISTS: [&str; 5] = [
     "kafka.bootstrap_servers",
     "cql.contact_points",
     "worker.retry_schedule",
+    "egress.allow_egress",
+    "egress.allow_hosts",
 ];
 
 /// The commented default file, as printed by `fanfare config default`. A test compares it with

@@ -28,6 +28,20 @@ fn the_default_file_says_what_the_defaults_are() {
     }
 }
 
+#[test]
+fn every_list_can_be_set_in_the_environment() {
+    let file: toml::Table = toml::from_str(DEFAULT_FILE).unwrap();
+    for (section, settings) in &file {
+        for (name, value) in settings.as_table().unwrap() {
+            let setting = format!("{section}.{name}");
+            // Tables are too much for a variable.
+            if value.is_array() && setting != "kafka.dedicated_topics" {
+                assert!(LISTS.contains(&&*setting), "{setting}");
+            }
+        }
+    }
+}
+
 type Change = fn(&mut Config);
 
 #[test]
