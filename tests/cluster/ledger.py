@@ -1,0 +1,214 @@
+"""ledger.py: a producer that publishes until it is told to stop, and subscribers that count what comes.
+
+It knows every event that was accepted, and so what was lost or came twice. Lines on standard input are
+commands: `mark` says how far it is, `stop` ends the publishing, waits for what is owed and says the
+result, each as one line of JSON. It sends as the Rust client does: again, with the same id, until an
+answer comes."""
+
+import argparse
+import asyncio
+import base64
+import collections
+import hashlib
+import hmac
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--server", required=True)
+parser.add_argument("--listen", required=True, help="HOST:PORT that the pods reach")
+parser.add_argument("--fanfare", required=True, help="the program")
+parser.add_argument("--key-file", required=True)
+parser.add_argument("--rate", type=float, default=60, help="events a second")
+parser.add_argument("--endpoints", type=int, default=3)
+parser.add_argument("--slow", action="store_true", help="one endpoint more, which takes 20 s to answer")
+parser.add_argument("--settle", type=float, default=120, help="seconds that what is owed may take")
+given = parser.parse_args()
+
+HOST, PORT = given.server.removeprefix("http://").rsplit(":", 1)
+KEY = open(given.key_file).read().strip()
+RUN = f"{os.getpid()}-{int(time.time())}"
+SECRET = os.urandom(32)
+SLOW_SECONDS = 20
+
+accepted = {}  # id of an event -> the paths that it is owed to
+arrived = collections.Counter()  # (path, id of an event) -> how often
+by_webhook = collections.Counter()
+wrong = []  # what should never have come
+publishing = {"calls": 0, "repeated": 0, "refused": collections.Counter(), "given_up": 0, "longest_s": 0.0}
+stopping = asyncio.Event()
+
+
+def verified(headers, body):
+    signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
+    wanted = "v1," + base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
+    return wanted in headers["webhook-signature"].split()
+
+
+async def read_message(reader):
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    headers = {}
+    for line in head[1:]:
+        if line:
+            name, value = line.split(":", 1)
+            headers[name.lower()] = value.strip()
+    return head[0], headers, await reader.readexactly(int(headers.get("content-length", 0)))
+
+
+async def subscriber(reader, writer):
+    try:
+        while True:
+            request, headers, body = await read_message(reader)
+            path = request.split()[1]
+            event = headers.get("ce-id", "")
+            if not verified(headers, body):
+                wrong.append(f"{path} {event}: the signature is wrong")
+            elif json.loads(body).get("id") != event:
+                wrong.append(f"{path} {event}: the body is another's")
+            arrived[path, event] += 1
+            by_webhook[headers["webhook-id"]] += 1
+            if path.endswith("/slow"):
+                await asyncio.sleep(SLOW_SECONDS)
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+class Producer:
+    """One connection, one call at a time."""
+
+    def __init__(self):
+        self.writer = None
+
+    async def once(self, event, kind):
+        if self.writer is None:
+            self.reader, self.writer = await asyncio.wait_for(asyncio.open_connection(HOST, int(PORT)), 5)
+        body = json.dumps({"id": event, "padding": "x" * 200}).encode()
+        head = (
+            f"POST /v1/events HTTP/1.1\r\nhost: {HOST}:{PORT}\r\ncontent-type: application/json\r\n"
+            f"authorization: Bearer {KEY}\r\nce-specversion: 1.0\r\nce-id: {event}\r\nce-source: /ledger\r\n"
+            f"ce-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
+        self.writer.write(head.encode() + body)
+        status, headers, answer = await asyncio.wait_for(read_message(self.reader), 15)
+        if headers.get("connection", "").lower() == "close":
+            self.drop()
+        return int(status.split()[1]), answer
+
+    def drop(self):
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    async def publish(self, event, kind, paths):
+        began, pause = time.monotonic(), 0.1
+        while time.monotonic() - began < 180:
+            publishing["calls"] += 1
+            try:
+                status, answer = await self.once(event, kind)
+                if status < 300:
+                    accepted[event] = paths
+                    publishing["longest_s"] = max(publishing["longest_s"], time.monotonic() - began)
+                    return
+                publishing["refused"][f"{status} {answer[:120].decode('utf-8', 'replace')}"] += 1
+            except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+                publishing["refused"][type(error).__name__] += 1
+            self.drop()
+            publishing["repeated"] += 1
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2)
+        publishing["given_up"] += 1
+
+
+async def produce(number, producers, paths):
+    producer, count, next_at = Producer(), 0, time.monotonic()
+    while not stopping.is_set():
+        count += 1
+        await producer.publish(f"{RUN}-{number}-{count}", f"load.{count % 3}", paths)
+        # What an outage held up is not made up for.
+        next_at = max(next_at + producers / given.rate, time.monotonic() - 1)
+        await asyncio.sleep(max(0, next_at - time.monotonic()))
+    producer.drop()
+
+
+async def produce_slow(path):
+    producer, count = Producer(), 0
+    while not stopping.is_set():
+        count += 1
+        await producer.publish(f"{RUN}-slow-{count}", "slow.one", [path])
+        await asyncio.sleep(2)
+    producer.drop()
+
+
+def create(path, pattern, secret_file, *more):
+    command = [given.fanfare, "endpoint", "create", f"http://{given.listen}{path}", "--event-type", pattern,
+               "--secret-file", secret_file, "--server", given.server, "--api-key-file", given.key_file,
+               "--retry-schedule", "1s,2s,5s,10s,10s,10s,10s,10s,10s,10s", "-o", "json", *more]
+    for attempt in range(10):
+        made = subprocess.run(command, capture_output=True, text=True)
+        if made.returncode == 0:
+            return json.loads(made.stdout.splitlines()[0])
+        time.sleep(1)
+    sys.exit(f"no endpoint: {made.stderr}")
+
+
+def result():
+    missing = [(path, event) for event, paths in accepted.items() for path in paths if not arrived[path, event]]
+    return {
+        "accepted": len(accepted),
+        "owed": sum(map(len, accepted.values())),
+        "arrived": len(arrived),
+        "lost": len(missing),
+        "repeated": sum(times - 1 for times in arrived.values()),
+        "repeated_with_another_id": sum(arrived.values()) - len(arrived) - sum(times - 1 for times in by_webhook.values()),
+        "wrong": wrong[:5],
+        "missing": missing[:5],
+        **publishing,
+    }
+
+
+def say(what):
+    print(json.dumps(what), flush=True)
+
+
+async def main():
+    host, port = given.listen.rsplit(":", 1)
+    server = await asyncio.start_server(subscriber, host, int(port), backlog=512)
+    with tempfile.NamedTemporaryFile("w") as secret:
+        secret.write("whsec_" + base64.b64encode(SECRET).decode())
+        secret.flush()
+        paths = [f"/{RUN}/{number}" for number in range(given.endpoints)]
+        for path in paths:
+            await asyncio.to_thread(create, path, "load.*", secret.name)
+        tasks = [produce(number, 6, paths) for number in range(6)]
+        if given.slow:
+            slow = f"/{RUN}/slow"
+            await asyncio.to_thread(create, slow, "slow.*", secret.name, "--timeout", "30s")
+            tasks.append(produce_slow(slow))
+    tasks = [asyncio.create_task(task) for task in tasks]
+    say({"listening": given.listen})
+    commands = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    while (command := await commands.readline()) and command.strip() != b"stop":
+        say(result())
+    stopping.set()
+    await asyncio.gather(*tasks)
+    stopped = time.monotonic()
+    while result()["lost"] and time.monotonic() - stopped < given.settle:
+        await asyncio.sleep(0.5)
+    settled = time.monotonic() - stopped
+    # What comes twice comes a little later.
+    await asyncio.sleep(SLOW_SECONDS + 5 if given.slow else 3)
+    say({**result(), "settled_s": round(settled, 1)})
+    server.close()
+    os._exit(0)
+
+
+asyncio.run(main())
