@@ -39,7 +39,7 @@ accepted = {}  # id of an event -> the paths that it is owed to
 arrived = collections.Counter()  # (path, id of an event) -> how often
 by_webhook = collections.Counter()
 wrong = []  # what should never have come
-publishing = {"calls": 0, "repeated": 0, "refused": collections.Counter(), "given_up": 0, "longest_s": 0.0}
+publishing = {"calls": 0, "repeated_calls": 0, "refused": collections.Counter(), "given_up": 0, "longest_s": 0.0}
 stopping = asyncio.Event()
 
 
@@ -121,7 +121,7 @@ class Producer:
             except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
                 publishing["refused"][type(error).__name__] += 1
             self.drop()
-            publishing["repeated"] += 1
+            publishing["repeated_calls"] += 1
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2)
         publishing["given_up"] += 1

@@ -1,0 +1,209 @@
+"""The cluster, the chart in it, and a load on it."""
+
+import base64
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import yaml
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CHART = ROOT / "helm/fanfare"
+TOOLS = pathlib.Path(os.environ["FANFARE_CHART_TOOLS"])
+FANFARE = os.environ["FANFARE_BIN"]
+# How a program gets to where the addresses of pods and services are.
+INSIDE = os.environ.get("FANFARE_INSIDE", "").split()
+# An address of this machine that pods reach.
+NODE = os.environ.get("FANFARE_NODE_ADDRESS", "10.240.0.1")
+TAGS = ("0.1.0", "0.1.0-next")
+RATE = float(os.environ.get("FANFARE_RATE", "40"))
+TABLE = []
+
+
+def run(*command, timeout=120, text=None, check=True):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=timeout, input=text)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
+    return done
+
+
+def kubectl(*arguments, **more):
+    return run("kubectl", *arguments, **more).stdout
+
+
+def get(kind, name=None, namespace=None, selector=None):
+    arguments = ["get", kind, "-o", "json"]
+    arguments += [name] if name else []
+    arguments += ["-n", namespace] if namespace else []
+    arguments += ["-l", selector] if selector else []
+    answer = json.loads(kubectl(*arguments))
+    return answer if name else answer["items"]
+
+
+def eventually(what, seconds, ask):
+    """Asks until the answer is true, and returns it."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            if answer := ask():
+                return answer
+        except AssertionError:
+            pass
+        assert time.monotonic() < until, f"not within {seconds} s: {what}"
+        time.sleep(0.5)
+
+
+def ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def restarts(pods):
+    return sum(s["restartCount"] for pod in pods for s in pod["status"].get("containerStatuses", []))
+
+
+class Release:
+    """The chart, installed in a namespace of its own that enforces restricted Pod Security."""
+
+    def __init__(self, namespace, values, directory):
+        self.namespace, self.values = namespace, HERE / values
+        key, stanza = new_key()
+        self.key_file = directory / "key"
+        self.key_file.write_text(key)
+        self.secrets = directory / "keys.yaml"
+        self.secrets.write_text(yaml.safe_dump({"auth": {"keys": [stanza]}}))
+        kubectl("apply", "-f", "-", text=yaml.safe_dump({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": {
+                "pod-security.kubernetes.io/enforce": "restricted",
+                "pod-security.kubernetes.io/warn": "restricted"}}}))
+
+    def helm(self, *arguments, timeout=330, check=True):
+        return run(TOOLS / "helm", *arguments, "-n", self.namespace, timeout=timeout, check=check)
+
+    def _values(self, tag, more):
+        return ("-f", self.values, "-f", self.secrets, "--set", f"image.tag={tag}", *more)
+
+    def install(self, tag=TAGS[0], *more, wait="300s", check=True):
+        return self.helm("install", "fanfare", CHART, "--wait", "--timeout", wait, *self._values(tag, more), check=check)
+
+    def upgrade(self, tag, *more):
+        return self.helm("upgrade", "fanfare", CHART, "--wait", "--timeout", "300s", *self._values(tag, more))
+
+    def pods(self, component=None):
+        selector = "app.kubernetes.io/name=fanfare"
+        if component:
+            selector += f",app.kubernetes.io/component={component}"
+        return get("pods", namespace=self.namespace, selector=selector)
+
+    def all_ready(self, component, count, tag=None):
+        pods = self.pods(component)
+        good = [p for p in pods if ready(p) and "deletionTimestamp" not in p["metadata"]
+                and (tag is None or p["spec"]["containers"][0]["image"].endswith(f":{tag}"))]
+        return len(pods) == len(good) == count and good
+
+    def service(self):
+        return f"http://{get('service', 'fanfare', self.namespace)['spec']['clusterIP']}:7400"
+
+    def logs(self, pod, *more):
+        return kubectl("logs", "-n", self.namespace, pod, *more)
+
+    def readiness(self, pod):
+        """What /readyz of a pod says."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:7401/proxy/readyz"
+        done = run("kubectl", "get", "--raw", path, check=False)
+        return (done.stdout + done.stderr).strip()
+
+    def sigkill(self, pod):
+        """Kills the container of a pod, as the kernel would."""
+        status = get("pod", pod, self.namespace)["status"]["containerStatuses"][0]
+        container = status["containerID"].removeprefix("containerd://")
+        run(HERE / "ctr", "task", "kill", "-s", "SIGKILL", container)
+
+    @contextlib.contextmanager
+    def load(self, port, *more, rate=RATE):
+        """Publishes meanwhile; the result of `Load.stop` says what was lost or repeated."""
+        load = Load(self, port, rate, more)
+        try:
+            yield load
+        finally:
+            load.process.kill()
+            load.process.wait()
+
+    def memory(self):
+        """The largest share of its memory limit that a pod works with, in percent, by component."""
+        largest = {}
+        stats = json.loads(kubectl("get", "--raw", "/api/v1/nodes/node/proxy/stats/summary"))
+        used = {(p["podRef"]["namespace"], p["podRef"]["name"]): p.get("memory", {}).get("workingSetBytes", 0)
+                for p in stats["pods"]}
+        for pod in self.pods():
+            limit = int(pod["spec"]["containers"][0]["resources"]["limits"]["memory"].removesuffix("Mi")) << 20
+            share = 100 * used.get((self.namespace, pod["metadata"]["name"]), 0) / limit
+            component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            largest[component] = max(largest.get(component, 0), share)
+        return largest
+
+    def gone(self):
+        self.helm("uninstall", "fanfare", "--wait", "--timeout", "120s", check=False)
+        kubectl("delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", timeout=150)
+
+
+def new_key():
+    done = run(FANFARE, "key", "new", "ledger", "--all-tenants")
+    lines = (done.stdout + "\n" + done.stderr).splitlines()
+    key = next(line for line in lines if line.startswith("ffk_"))
+    digest = next(line for line in lines if line.startswith("sha256")).split('"')[1]
+    return key, {"name": "ledger", "allTenants": True, "sha256": digest}
+
+
+class Load:
+    def __init__(self, release, port, rate, more):
+        command = [*INSIDE, "python3", HERE / "ledger.py", "--server", release.service(), "--listen",
+                   f"{NODE}:{port}", "--fanfare", FANFARE, "--key-file", release.key_file, "--rate", rate, *more]
+        self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._answer()
+
+    def _answer(self):
+        line = self.process.stdout.readline()
+        assert line, "the ledger ended"
+        return json.loads(line)
+
+    def mark(self):
+        self.process.stdin.write("mark\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def passes(self, events, seconds=60):
+        """Waits until so many more events were accepted and delivered."""
+        goal = self.mark()["accepted"] + events
+
+        def further():
+            now = self.mark()
+            return now["accepted"] >= goal and now["arrived"] >= now["owed"] - 3 * RATE
+
+        eventually(f"{events} more events", seconds, further)
+
+    def stop(self):
+        self.process.stdin.write("stop\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+
+def figures(result):
+    text = (f"{result['accepted']} events, {result['owed']} deliveries: lost {result['lost']}, "
+            f"repeated {result['repeated']}; publishes repeated {result['repeated_calls']}, longest {result['longest_s']:.1f} s")
+    return text + (f", given up {result['given_up']}" if result["given_up"] else "")
+
+
+def nothing_lost(result, repeated=None):
+    """repeated: how many deliveries may come twice; None: as many as were in flight."""
+    said = json.dumps(result)
+    assert result["accepted"] > 50, said
+    assert result["lost"] == 0 and not result["wrong"], said
+    assert result["given_up"] == 0, said
+    assert result["repeated_with_another_id"] == 0, said
+    if repeated is not None:
+        assert result["repeated"] <= repeated, said

@@ -1,0 +1,184 @@
+"""Two routers and two workers over Kafka and a CQL store."""
+
+import threading
+import time
+
+import cluster
+import pytest
+from cluster import TAGS, eventually, figures, get, kubectl, nothing_lost, run
+
+BACKENDS = ("kafka", "scylla")
+
+
+def scale(name, count):
+    kubectl("-n", "backends", "scale", f"deployment/{name}", f"--replicas={count}")
+
+
+def backend_up(name):
+    scale(name, 1)
+    kubectl("-n", "backends", "rollout", "status", f"deployment/{name}", "--timeout=120s", timeout=130)
+
+
+def backend_down(name):
+    scale(name, 0)
+    eventually(f"{name} is gone", 60, lambda: not get("pods", namespace="backends", selector=f"app={name}"))
+
+
+@pytest.fixture(scope="module")
+def backends():
+    kubectl("apply", "-f", cluster.HERE / "backends.yaml")
+    for name in BACKENDS:
+        backend_up(name)
+    yield
+    kubectl("delete", "namespace", "backends", "--wait=true", "--timeout=120s", timeout=150)
+
+
+@pytest.fixture(scope="module")
+def release(backends, tmp_path_factory):
+    release = cluster.Release("market", "distributed.yaml", tmp_path_factory.mktemp("market"))
+    release.install()
+    yield release
+    release.gone()
+
+
+def both_ready(release, routers=2, workers=2, tag=None):
+    return release.all_ready("router", routers, tag) and release.all_ready("worker", workers, tag)
+
+
+def settled(release, routers=2, workers=2, seconds=120):
+    eventually("all pods ready", seconds, lambda: both_ready(release, routers, workers))
+
+
+def test_publish_through_the_service(release, shown):
+    settled(release)
+    with release.load(9001) as load:
+        load.passes(200)
+        memory = release.memory()
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("distributed: install --wait, two and two", f"{figures(result)}; memory of limits " + ", ".join(f"{k} {v:.0f} %" for k, v in memory.items()))
+    assert max(memory.values()) < 60
+
+
+def test_upgrade_and_roll_back(release, shown):
+    settled(release)
+    with release.load(9001) as load:
+        load.passes(100)
+        release.upgrade(TAGS[1])
+        eventually("old pods gone", 120, lambda: both_ready(release, tag=TAGS[1]))
+        load.passes(100)
+        release.helm("rollback", "fanfare", "--wait", "--timeout", "300s")
+        eventually("new pods gone", 120, lambda: both_ready(release, tag=TAGS[0]))
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("distributed: upgrade to another tag, and rollback", figures(result))
+
+
+def test_upgrade_with_a_slow_endpoint(release, shown):
+    settled(release)
+    with release.load(9001, "--slow") as load:
+        load.passes(100)
+        time.sleep(10)
+        release.upgrade(TAGS[1])
+        eventually("old pods gone", 120, lambda: both_ready(release, tag=TAGS[1]))
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("distributed: upgrade while an endpoint takes 20 s", figures(result))
+
+
+def test_scale(release, shown):
+    settled(release)
+    with release.load(9001) as load:
+        for count in (1, 3, 1, 2):
+            for part in ("router", "worker"):
+                kubectl("-n", release.namespace, "scale", f"deployment/fanfare-{part}", f"--replicas={count}")
+            settled(release, count, count)
+            load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("distributed: scaled 2, 1, 3, 1, 2", figures(result))
+
+
+def test_drain(release, shown):
+    settled(release)
+    with release.load(9001) as load:
+        load.passes(100)
+        drained = run("kubectl", "drain", "node", "--pod-selector=app.kubernetes.io/name=fanfare", "--timeout=20s", check=False)
+        assert "violate the pod's disruption budget" in drained.stderr, drained.stderr
+        # One of each was let go and finds no node; the others serve.
+        for part in ("router", "worker"):
+            assert sum(map(cluster.ready, release.pods(part))) == 1
+        load.passes(100)
+        kubectl("uncordon", "node")
+        settled(release)
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("distributed: node drain held back by the budget", figures(result))
+
+
+@pytest.mark.parametrize("part", ["router", "worker"])
+def test_a_container_is_killed(release, shown, part):
+    settled(release)
+    with release.load(9001) as load:
+        load.passes(100)
+        before = cluster.restarts(release.pods(part))
+        release.sigkill(release.pods(part)[0]["metadata"]["name"])
+        eventually("a restart", 60, lambda: cluster.restarts(release.pods(part)) > before)
+        settled(release)
+        load.passes(100, seconds=120)
+        result = load.stop()
+    nothing_lost(result)
+    shown(f"distributed: {part} SIGKILLed under load", figures(result))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_goes_away(release, shown, name):
+    settled(release)
+    with release.load(9001, "--settle", "240") as load:
+        load.passes(100)
+        before = cluster.restarts(release.pods())
+        backend_down(name)
+        eventually("pods not ready", 120, lambda: not any(map(cluster.ready, release.pods())))
+        said = release.readiness(release.pods("worker")[0]["metadata"]["name"])
+        time.sleep(60)
+        assert cluster.restarts(release.pods()) == before
+        backend_up(name)
+        began = time.monotonic()
+        settled(release, seconds=180)
+        took = time.monotonic() - began
+        load.passes(100, seconds=120)
+        result = load.stop()
+    assert cluster.restarts(release.pods()) == before
+    nothing_lost(result)
+    shown(f"distributed: {name} away for a minute", f"{figures(result)}; ready {took:.0f} s after; it said: {said[-160:]!r}")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_is_away_at_install(backends, tmp_path, shown, name):
+    release = cluster.Release(f"early-{name}", "distributed.yaml", tmp_path)
+    try:
+        backend_down(name)
+        more = ("--set", f"cql.keyspace=early_{name}", "--set", f"settings.kafka.topic_prefix=early-{name}.")
+        # With Kafka away the migration succeeds; with the store away it waits, and says for what.
+        installing = threading.Thread(target=lambda: release.install(TAGS[0], *more), daemon=True)
+        installing.start()
+        selector = "app.kubernetes.io/name in (fanfare, fanfare-migration)"
+        pods = lambda: get("pods", namespace=release.namespace, selector=selector)
+        waits = lambda: [p for p in pods() if p["status"]["phase"] == "Running"]
+        eventually("pods that wait", 60, lambda: len(waits()) >= (1 if name == "scylla" else 4))
+        time.sleep(30)
+        assert not any(p["metadata"]["labels"]["app.kubernetes.io/name"] == "fanfare" and cluster.ready(p) for p in pods())
+        assert cluster.restarts(pods()) == 0
+        said = release.logs(waits()[0]["metadata"]["name"], "--tail=1").strip()
+        assert "wait" in said, said
+        backend_up(name)
+        installing.join(240)
+        assert not installing.is_alive() and both_ready(release)
+        assert cluster.restarts(release.pods()) == 0
+        shown(f"distributed: {name} away at install", f"no restart, ready by itself; it said: {said[-200:]}")
+    finally:
+        backend_up(name)
+        release.gone()

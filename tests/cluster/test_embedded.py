@@ -1,0 +1,76 @@
+"""One pod and one volume: killed, evicted and upgraded under load, and what stays when it is uninstalled."""
+
+import cluster
+import pytest
+from cluster import TAGS, eventually, figures, get, kubectl, nothing_lost
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    release = cluster.Release("shop", "embedded.yaml", tmp_path_factory.mktemp("shop"))
+    release.install()
+    yield release
+    release.gone()
+
+
+def test_publish_through_the_service(release, shown):
+    with release.load(9001) as load:
+        load.passes(200)
+        memory = release.memory()
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("embedded: install --wait, published via the Service", f"{figures(result)}; memory {memory['embedded']:.0f} % of limit")
+    assert memory["embedded"] < 60
+
+
+def test_the_container_is_killed(release, shown):
+    with release.load(9001) as load:
+        load.passes(100)
+        before = cluster.restarts(release.pods())
+        release.sigkill("fanfare-0")
+        eventually("a restart", 30, lambda: cluster.restarts(release.pods()) > before)
+        eventually("ready again", 60, lambda: release.all_ready("embedded", 1))
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result)
+    shown("embedded: container SIGKILLed under load", figures(result))
+
+
+def test_the_pod_is_evicted(release, shown):
+    with release.load(9001) as load:
+        load.passes(100)
+        uid = release.pods()[0]["metadata"]["uid"]
+        kubectl("drain", "node", "--pod-selector=app.kubernetes.io/name=fanfare", "--timeout=100s")
+        kubectl("uncordon", "node")
+        eventually("another pod", 60, lambda: (p := release.all_ready("embedded", 1)) and p[0]["metadata"]["uid"] != uid)
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("embedded: pod evicted under load", figures(result))
+
+
+def test_upgrade_and_roll_back(release, shown):
+    with release.load(9001) as load:
+        load.passes(100)
+        release.upgrade(TAGS[1])
+        assert release.all_ready("embedded", 1, TAGS[1])
+        load.passes(100)
+        release.helm("rollback", "fanfare", "--wait", "--timeout", "300s")
+        assert release.all_ready("embedded", 1, TAGS[0])
+        load.passes(100)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shown("embedded: upgrade to another tag, and rollback", figures(result))
+
+
+def test_the_volume_stays(release, shown):
+    count = lambda: len(cluster.run(
+        *cluster.INSIDE, cluster.FANFARE, "endpoint", "list", "--server", release.service(), "--api-key-file",
+        release.key_file, "-o", "json").stdout.splitlines())
+    before = count()
+    volume = get("pvc", "data-fanfare-0", release.namespace)["spec"]["volumeName"]
+    release.helm("uninstall", "fanfare", "--wait", "--timeout", "120s")
+    assert get("pvc", "data-fanfare-0", release.namespace)["spec"]["volumeName"] == volume
+    release.install()
+    assert count() == before > 0
+    shown("embedded: volume kept by uninstall, found by install", f"{before} endpoints before and after")
