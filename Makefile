@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart chart-docs audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -56,6 +56,16 @@ test-faults: needs-test ## Brokers, stores and groups in trouble under load: the
 test-chart: needs-test ## The Helm chart: linted, rendered, judged by Kubernetes' schemas and by the binary
 	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins
 	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/chart/run
+
+test-cluster: needs-test ## The chart on a real Kubernetes (KUBECONFIG's, else one of its own): upgraded, killed, drained under load
+	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins
+	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/cluster/run
+
+cluster-up: needs-test ## A Kubernetes cluster on this machine with the chart installed, until cluster-down
+	@tests/cluster/person
+
+cluster-down: ## End it and remove its files
+	@tests/cluster/down
 
 chart-docs: ## Write the chart's README and schema from what they are made of, the comments of values.yaml
 	@helm/document
