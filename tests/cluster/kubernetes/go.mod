@@ -6,8 +6,8 @@ godebug default=go1.25
 
 require (
 	github.com/spf13/cobra v1.10.2
-	k8s.io/component-base v0.37.2
-	k8s.io/kubectl v0.37.2
+	k8s.io/component-base v0.35.4
+	k8s.io/kubectl v0.35.4
 	k8s.io/kubernetes v1.35.4
 )
 
