@@ -136,19 +136,33 @@ class Release:
     def memory(self):
         """The largest share of its memory limit that a pod works with, in percent, by component."""
         largest = {}
-        stats = json.loads(kubectl("get", "--raw", "/api/v1/nodes/node/proxy/stats/summary"))
-        used = {(p["podRef"]["namespace"], p["podRef"]["name"]): p.get("memory", {}).get("workingSetBytes", 0)
-                for p in stats["pods"]}
         for pod in self.pods():
             limit = int(pod["spec"]["containers"][0]["resources"]["limits"]["memory"].removesuffix("Mi")) << 20
-            share = 100 * used.get((self.namespace, pod["metadata"]["name"]), 0) / limit
             component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+            share = 100 * working_set(pod["metadata"]["uid"]) / limit
             largest[component] = max(largest.get(component, 0), share)
         return largest
 
     def gone(self):
         self.helm("uninstall", "fanfare", "--wait", "--timeout", "120s", check=False)
         kubectl("delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", timeout=150)
+
+
+def working_set(uid):
+    """Bytes that a pod holds and that cannot be dropped, as the kubelet counts them."""
+    found = list(pathlib.Path("/sys/fs/cgroup/memory").glob(f"fanfare-cluster-*/kubepods/**/pod{uid}"))
+    assert len(found) == 1, f"{len(found)} control groups of pod {uid}"
+    stat = dict(line.split() for line in (found[0] / "memory.stat").read_text().splitlines())
+    return int((found[0] / "memory.usage_in_bytes").read_text()) - int(stat["total_inactive_file"])
+
+
+def node():
+    return get("nodes")[0]["metadata"]["name"]
+
+
+def drain(*more, check=True):
+    """Evicts all pods of the chart from the node."""
+    return run("kubectl", "drain", node(), "--pod-selector=app.kubernetes.io/name=fanfare", "--delete-emptydir-data", *more, check=check)
 
 
 def new_key():

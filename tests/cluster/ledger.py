@@ -31,7 +31,7 @@ given = parser.parse_args()
 
 HOST, PORT = given.server.removeprefix("http://").rsplit(":", 1)
 KEY = open(given.key_file).read().strip()
-RUN = f"{os.getpid()}-{int(time.time())}"
+RUN = f"r{os.getpid()}x{int(time.time())}"
 SECRET = os.urandom(32)
 SLOW_SECONDS = 20
 
@@ -131,7 +131,7 @@ async def produce(number, producers, paths):
     producer, count, next_at = Producer(), 0, time.monotonic()
     while not stopping.is_set():
         count += 1
-        await producer.publish(f"{RUN}-{number}-{count}", f"load.{count % 3}", paths)
+        await producer.publish(f"{RUN}-{number}-{count}", f"{RUN}.load.{count % 3}", paths)
         # What an outage held up is not made up for.
         next_at = max(next_at + producers / given.rate, time.monotonic() - 1)
         await asyncio.sleep(max(0, next_at - time.monotonic()))
@@ -142,7 +142,7 @@ async def produce_slow(path):
     producer, count = Producer(), 0
     while not stopping.is_set():
         count += 1
-        await producer.publish(f"{RUN}-slow-{count}", "slow.one", [path])
+        await producer.publish(f"{RUN}-slow-{count}", f"{RUN}.slow", [path])
         await asyncio.sleep(2)
     producer.drop()
 
@@ -186,11 +186,11 @@ async def main():
         secret.flush()
         paths = [f"/{RUN}/{number}" for number in range(given.endpoints)]
         for path in paths:
-            await asyncio.to_thread(create, path, "load.*", secret.name)
+            await asyncio.to_thread(create, path, f"{RUN}.load.*", secret.name)
         tasks = [produce(number, 6, paths) for number in range(6)]
         if given.slow:
             slow = f"/{RUN}/slow"
-            await asyncio.to_thread(create, slow, "slow.*", secret.name, "--timeout", "30s")
+            await asyncio.to_thread(create, slow, f"{RUN}.slow", secret.name, "--timeout", "30s")
             tasks.append(produce_slow(slow))
     tasks = [asyncio.create_task(task) for task in tasks]
     say({"listening": given.listen})

@@ -5,7 +5,7 @@ import time
 
 import cluster
 import pytest
-from cluster import TAGS, eventually, figures, get, kubectl, nothing_lost, run
+from cluster import TAGS, eventually, figures, get, kubectl, nothing_lost
 
 BACKENDS = ("kafka", "scylla")
 
@@ -105,13 +105,15 @@ def test_drain(release, shown):
     settled(release)
     with release.load(9001) as load:
         load.passes(100)
-        drained = run("kubectl", "drain", "node", "--pod-selector=app.kubernetes.io/name=fanfare", "--timeout=20s", check=False)
-        assert "violate the pod's disruption budget" in drained.stderr, drained.stderr
-        # One of each was let go and finds no node; the others serve.
-        for part in ("router", "worker"):
-            assert sum(map(cluster.ready, release.pods(part))) == 1
-        load.passes(100)
-        kubectl("uncordon", "node")
+        try:
+            drained = cluster.drain("--timeout=30s", check=False)
+            assert "violate the pod's disruption budget" in drained.stderr, drained.stderr
+            # One of each was let go and finds no node; the others serve.
+            for part in ("router", "worker"):
+                eventually("one is left", 60, lambda: sum(map(cluster.ready, release.pods(part))) == 1)
+            load.passes(100)
+        finally:
+            kubectl("uncordon", cluster.node())
         settled(release)
         load.passes(100)
         result = load.stop()

@@ -40,8 +40,10 @@ def test_the_pod_is_evicted(release, shown):
     with release.load(9001) as load:
         load.passes(100)
         uid = release.pods()[0]["metadata"]["uid"]
-        kubectl("drain", "node", "--pod-selector=app.kubernetes.io/name=fanfare", "--timeout=100s")
-        kubectl("uncordon", "node")
+        try:
+            cluster.drain("--timeout=100s")
+        finally:
+            kubectl("uncordon", cluster.node())
         eventually("another pod", 60, lambda: (p := release.all_ready("embedded", 1)) and p[0]["metadata"]["uid"] != uid)
         load.passes(100)
         result = load.stop()
