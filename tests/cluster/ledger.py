@@ -168,6 +168,7 @@ def result():
         "lost": len(missing),
         "repeated": sum(times - 1 for times in arrived.values()),
         "repeated_with_another_id": sum(arrived.values()) - len(arrived) - sum(times - 1 for times in by_webhook.values()),
+        "repeated_at": collections.Counter(path for (path, _), times in arrived.items() if times > 1),
         "wrong": wrong[:5],
         "missing": missing[:5],
         **publishing,
