@@ -22,6 +22,8 @@ enum Command {
     Down,
     /// Say where it is and whether it answers.
     Status,
+    /// Fetch the jars and start nothing.
+    Fetch,
 }
 
 #[derive(Args)]
@@ -43,6 +45,7 @@ fn main() -> Result<()> {
         Command::Run(size) => run(&size),
         Command::Down => running::down(),
         Command::Status => print_status(),
+        Command::Fetch => kafka::fetch().and_then(|()| cql::fetch()),
     }
 }
 
