@@ -2,20 +2,21 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart test-docker test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: build ## Build Fanfare and watch it deliver: server, receiver and events, nothing else needed
+run: needs ## Build Fanfare and watch it deliver: server, receiver and events, nothing else needed
+	@cargo build --release --locked -p fanfare --bin fanfare
 	@exec $(TARGET_DIR)/release/fanfare serve --demo
 
 run-distributed: needs-test build ## The same on Kafka and Cassandra, with two routers and two delivery workers
 	@tests/run-distributed $(TARGET_DIR)/release
 
-build: needs ## Build the release binary, target/release/fanfare
+build: needs ## Build the release programs: target/release/fanfare and the two services
 	@cargo build --release --locked -p fanfare
 
 # Everything below shares one build: binaries, libraries and tests of the dev profile. The binary
@@ -52,6 +53,11 @@ test-faults: needs-test ## Brokers, stores and groups in trouble under load: the
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
 	  cargo test --locked --workspace -p fanfare-tests --test distributed -- --nocapture --ignored
+
+test-docker: needs-test ## The image and compose.yaml on a real Docker engine, through crashes (about 10 minutes the first time)
+	@.ci/needs docker
+	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- fetch
+	@tests/docker/run
 
 test-chart: needs-test ## The Helm chart: linted, rendered, judged by Kubernetes' schemas and by the binary
 	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use fanfare_proto::v1;
 use tokio::time::Instant;
 
 use super::endpoints::{Behaviour, CAST};
@@ -19,6 +20,10 @@ use crate::failure::Failure;
 
 /// How long it may take: the retries of the demo last 2 seconds.
 const ARRIVE_WAIT: Duration = Duration::from_mins(1);
+
+/// How often what was given up is looked for, and how much of it at a time.
+const REDRIVE_EVERY: Duration = Duration::from_secs(1);
+const REDRIVE_MAX: i32 = 1000;
 
 /// What was open when this run started.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(super) struct Recovered {
     pub(super) events: usize,
     pub(super) lost: usize,
     pub(super) repeated: usize,
+    /// Of those under way, how many had been given up.
+    pub(super) redriven: usize,
     pub(super) took: Duration,
 }
 
@@ -77,7 +84,12 @@ pub(super) async fn look_after(
         publisher.repeat(id, &event.kind, &event.data).await?;
     }
     let mut missing_now = missing(&journal.events(), journal);
+    let (mut redriven, mut looked) = (0, None::<Instant>);
     while !missing_now.is_empty() && started.elapsed() < ARRIVE_WAIT {
+        if looked.is_none_or(|looked| looked.elapsed() > REDRIVE_EVERY) {
+            redriven += redrive(&missing_now, server).await?;
+            looked = Some(Instant::now());
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
         missing_now = missing(&journal.events(), journal);
     }
@@ -88,12 +100,38 @@ pub(super) async fn look_after(
         events: open.events,
         lost: missing_now.len() + tally.lost,
         repeated: tally.repeated,
+        redriven,
         took: started.elapsed(),
     });
     if missing_now.is_empty() {
         journal.forget_all();
     }
     Ok(())
+}
+
+/// Redrives what was given up on the way. A server that runs by itself goes on trying while there is no
+/// receiver, and the demo's retries are soon over. How many there were.
+async fn redrive(missing: &HashSet<(String, String)>, server: &Server) -> Result<usize, Failure> {
+    let request = v1::ListDeliveriesRequest {
+        page_size: REDRIVE_MAX,
+        states: vec![v1::DeliveryState::DeadLetter.into()],
+        ..v1::ListDeliveriesRequest::default()
+    };
+    let failed = |status: tonic::Status| server.failed(&status);
+    let listed = server.deliveries().list_deliveries(request).await;
+    let given_up = listed.map_err(failed)?.into_inner().deliveries;
+    let ids: Vec<_> = given_up
+        .into_iter()
+        .filter(|delivery| missing.iter().any(|(event, _)| *event == delivery.event_id))
+        .map(|delivery| delivery.id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    let request = v1::RedriveDeliveriesRequest { ids };
+    let answer = server.deliveries().redrive_deliveries(request).await;
+    let results = answer.map_err(failed)?.into_inner().results;
+    Ok(results.iter().filter(|one| one.error.is_none()).count())
 }
 
 /// Which endpoints have not taken which of `events`. An endpoint that is gone takes nothing.

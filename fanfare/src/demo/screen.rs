@@ -195,6 +195,12 @@ impl Screen {
             1 => "1 arrived twice, under the same webhook-id".to_owned(),
             n => format!("{n} arrived twice, each under the same webhook-id"),
         };
+        if recovered.redriven > 0 {
+            self.print(&format!(
+                "  Given up while nobody received, and redriven now: {}.",
+                deliveries(recovered.redriven)
+            ));
+        }
         let events = recovered.events;
         self.print(&format!(
             "  {}   checked {events} events against the receiver's journal; {repeated}",

@@ -71,6 +71,11 @@ const MACHINE: &[&str] = &[
     "-Dcassandra.consistent.rangemovement=false",
 ];
 
+/// Fetches what they are started from, once.
+pub fn fetch() -> Result<()> {
+    JARS.class_path().map(drop)
+}
+
 /// Starts `count` nodes (1 or 3) that end with this process, and waits until they answer.
 ///
 /// Three listen on the same ports of 127.0.0.1, .2 and .3. A write is acknowledged after an fsync.

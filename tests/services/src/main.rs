@@ -1,5 +1,7 @@
 //! `fanfare-services`: Kafka and CQL for people and for many test runs.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use fanfare_test_services::{Cluster, cql, kafka, running};
@@ -22,6 +24,8 @@ enum Command {
     Down,
     /// Say where it is and whether it answers.
     Status,
+    /// Fetch the jars and start nothing.
+    Fetch,
 }
 
 #[derive(Args)]
@@ -34,8 +38,18 @@ struct Size {
     nodes: usize,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    match obey(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fanfare-services: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<()> {
+    match command {
         Command::Up(size) => {
             running::up(size.brokers, size.nodes)?;
             print_status()
@@ -43,6 +57,7 @@ fn main() -> Result<()> {
         Command::Run(size) => run(&size),
         Command::Down => running::down(),
         Command::Status => print_status(),
+        Command::Fetch => kafka::fetch().and_then(|()| cql::fetch()),
     }
 }
 

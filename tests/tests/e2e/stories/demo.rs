@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use fanfare_proto::v1::DeliveryState;
 use fanfare_tests::server::Log;
 use fanfare_tests::world::said;
-use fanfare_tests::{binary, eventually};
+use fanfare_tests::{World, binary, eventually};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -40,6 +41,39 @@ async fn the_demo_delivers_before_ones_eyes_and_survives_a_kill() {
     let text = shows(&log, "lost.").await;
     assert!(text.contains("The last run was killed"), "{text}");
     assert!(text.contains("nothing was lost"), "{text}");
+}
+
+/// The server goes on without the demo, and the demo's short retries are soon over.
+#[tokio::test]
+async fn the_demo_of_a_running_server_gets_what_was_given_up_without_it() {
+    let world = World::start().await;
+    let dir = TempDir::new().expect("a temporary directory");
+    let (mut first, log) = demo_of(&world.url(), dir.path());
+    shows(&log, "Still running").await;
+    let before = given_up(&world).await;
+    first.kill().await.expect("a child can be killed");
+    eventually("something to be given up", async || {
+        match given_up(&world).await {
+            now if now > before => ControlFlow::Break(()),
+            now => ControlFlow::Continue(format!("{now} dead letters")),
+        }
+    })
+    .await;
+    let (_second, log) = demo_of(&world.url(), dir.path());
+    let text = shows(&log, "lost.").await;
+    assert!(text.contains("redriven now"), "{text}");
+    assert!(text.contains("nothing was lost"), "{text}");
+}
+
+async fn given_up(world: &World) -> usize {
+    let states = [DeliveryState::DeadLetter];
+    let listed = world.api().every_delivery(&states).await;
+    listed.expect("listed").len()
+}
+
+fn demo_of(server: &str, dir: &Path) -> (Child, Log) {
+    let mut command = Command::new(binary::fanfare());
+    Log::of(command.args(["demo", "--server", server]).current_dir(dir))
 }
 
 /// Starts the demo on free ports in `dir`.
