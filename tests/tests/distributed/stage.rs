@@ -44,7 +44,12 @@ pub(crate) struct Stage {
 impl Stage {
     /// Two routers and two workers on shared services, with the widespread audience.
     pub(crate) async fn two_and_two() -> Self {
-        Self::on(Services::shared(), (2, 2), &Audience::widespread()).await
+        Self::two_and_two_for(&Audience::widespread()).await
+    }
+
+    /// The same, for an audience.
+    pub(crate) async fn two_and_two_for(audience: &Audience) -> Self {
+        Self::on(Services::shared(), (2, 2), audience).await
     }
 
     /// One router and one worker, for an audience.
