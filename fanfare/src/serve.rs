@@ -30,9 +30,9 @@ use flags::{CommonFlags, FrontFlags};
 use running::{Launch, Running};
 
 /// What is logged unless `RUST_LOG` says otherwise: of what lies under the backends only what is
-/// amiss, not its chores, and so of the demo, since it tells its own story.
+/// amiss, not its chores, and so of the demo, which tells of deliveries itself.
 const LOG_FILTER: &str = "info,fjall=warn,lsm_tree=warn,scylla=error";
-const LOG_FILTER_DEMO: &str = "warn";
+const LOG_FILTER_DEMO: &str = "warn,fanfare_delivery_worker::report=error";
 
 /// `fanfare serve`
 #[derive(Args, Debug)]

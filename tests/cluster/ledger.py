@@ -143,7 +143,7 @@ async def produce_slow(path):
     while not stopping.is_set():
         count += 1
         await producer.publish(f"{RUN}-slow-{count}", f"{RUN}.slow", [path])
-        await asyncio.sleep(5)  # fewer than an endpoint may have in flight
+        await asyncio.sleep(2)  # as many as an endpoint may have in flight
     producer.drop()
 
 

@@ -49,6 +49,13 @@ def settled(release, routers=2, workers=2, seconds=120):
     eventually("all pods ready", seconds, lambda: both_ready(release, routers, workers))
 
 
+def upgrade(release, load):
+    load.passes(100)
+    release.upgrade(TAGS[1])
+    eventually("old pods gone", 120, lambda: both_ready(release, tag=TAGS[1]))
+    load.passes(100)
+
+
 def test_publish_through_the_service(release, shown):
     settled(release)
     with release.load(9001) as load:
@@ -63,10 +70,7 @@ def test_publish_through_the_service(release, shown):
 def test_upgrade_and_roll_back(release, shown):
     settled(release)
     with release.load(9001) as load:
-        load.passes(100)
-        release.upgrade(TAGS[1])
-        eventually("old pods gone", 120, lambda: both_ready(release, tag=TAGS[1]))
-        load.passes(100)
+        upgrade(release, load)
         release.helm("rollback", "fanfare", "--wait", "--timeout", "300s")
         eventually("new pods gone", 120, lambda: both_ready(release, tag=TAGS[0]))
         load.passes(100)
@@ -78,11 +82,8 @@ def test_upgrade_and_roll_back(release, shown):
 def test_upgrade_with_a_slow_endpoint(release, shown):
     settled(release)
     with release.load(9001, "--slow") as load:
-        load.passes(100)
         time.sleep(10)
-        release.upgrade(TAGS[1])
-        eventually("old pods gone", 120, lambda: both_ready(release, tag=TAGS[1]))
-        load.passes(100)
+        upgrade(release, load)
         result = load.stop()
     nothing_lost(result, repeated=0)
     shown("distributed: upgrade while an endpoint takes 20 s", figures(result))

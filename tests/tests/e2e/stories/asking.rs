@@ -1,13 +1,16 @@
 //! The support questions: what became of this event, of this delivery?
 
+use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::process::Command;
 use std::time::Duration;
 
 use fanfare_proto::v1;
 use fanfare_proto::v1::{Blame, DeliveryState, OutcomeKind};
+use fanfare_tests::server::Log;
 use fanfare_tests::sink::{Answer, Script};
 use fanfare_tests::world::fanfare;
-use fanfare_tests::{World, binary};
+use fanfare_tests::{World, binary, eventually};
 use tempfile::TempDir;
 
 #[tokio::test]
@@ -157,6 +160,35 @@ async fn a_server_says_whether_it_is_ready() {
     let admin = format!("http://{}", world.server().addresses().admin_listen);
     let said = fanfare(None, &["ready", &admin]).await;
     assert!(said.ok().contains(&admin), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_service_that_waits_says_for_what() {
+    // Ports that were free a moment ago.
+    let [admin, nobody] = [(); 2].map(|()| {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        free.local_addr().expect("an address").to_string()
+    });
+    let mut command = tokio::process::Command::new(binary::built("fanfare-router"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", &admin])
+        .env("FANFARE__KAFKA__BOOTSTRAP_SERVERS", &nobody)
+        .env("FANFARE__CQL__CONTACT_POINTS", &nobody);
+    let (_router, _log) = Log::of(&mut command);
+    let url = format!("http://{admin}");
+    // First nobody answers, then it has not tried anything yet.
+    let said = eventually(
+        "the router to name what it waits for",
+        async || match fanfare(None, &["ready", &url]).await {
+            said if said.code != 0 && !said.err.contains(&nobody) => {
+                ControlFlow::Continue(said.err)
+            }
+            said => ControlFlow::Break(said),
+        },
+    )
+    .await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("not ready: "), "{said:?}");
 }
 
 /// As in an image, where the programs are one file.
