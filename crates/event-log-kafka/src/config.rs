@@ -5,11 +5,16 @@ mod properties;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fanfare_event_log::Stream;
 use serde::{Deserialize, Serialize};
 
 use crate::error::OpenError;
 use crate::layout::BLOCKS;
 pub use crate::security::{SaslConfig, SaslMechanism, SecurityConfig};
+
+/// How long an append of deliveries may take at least: well beyond a session, after which another
+/// router appends them.
+const DELIVERIES_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A log on Kafka. Unknown fields are refused.
 ///
@@ -44,8 +49,8 @@ pub struct KafkaConfig {
     pub record_max_bytes: u32,
     /// Largest commit metadata: the brokers' `offset.metadata.max.bytes`. Default: 4096.
     pub commit_metadata_max_bytes: u32,
-    /// The publish deadline: how long an append may take before it is indeterminate.
-    /// Default: 10 000.
+    /// The publish deadline: how long an append may take before it is indeterminate; what routers
+    /// append has 2 minutes. Default: 10 000.
     pub publish_timeout_ms: u64,
     /// How long records wait for others to share a request with. Default: 2.
     pub linger_ms: u64,
@@ -263,8 +268,15 @@ impl KafkaConfig {
         Duration::from_millis(self.request_timeout_ms)
     }
 
-    pub(crate) fn publish_timeout(&self) -> Duration {
-        Duration::from_millis(self.publish_timeout_ms)
+    /// How long an append to `stream` may take before it is indeterminate.
+    pub(crate) fn append_timeout(&self, stream: Stream) -> Duration {
+        let publish = Duration::from_millis(self.publish_timeout_ms);
+        match stream {
+            Stream::Events => publish,
+            // Nobody waits for an answer but a router, which would append the same again: while
+            // the client itself tries again, the brokers drop what they have.
+            Stream::Deliveries => publish.max(DELIVERIES_TIMEOUT),
+        }
     }
 }
 

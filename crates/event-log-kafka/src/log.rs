@@ -40,10 +40,25 @@ pub struct KafkaLog {
     layout: Arc<Layout>,
     common: Common,
     checkpoints: Arc<dyn Checkpoints>,
-    producer: Producer,
+    producers: Producers,
     members: Mutex<Vec<Weak<Member>>>,
     closed: AtomicBool,
     lost: Arc<AtomicU64>,
+}
+
+/// One for each stream: how long an append may take is a property of the client.
+struct Producers {
+    events: Producer,
+    deliveries: Producer,
+}
+
+impl Producers {
+    fn of(&self, stream: Stream) -> &Producer {
+        match stream {
+            Stream::Events => &self.events,
+            Stream::Deliveries => &self.deliveries,
+        }
+    }
 }
 
 impl Default for Hooks {
@@ -67,13 +82,16 @@ impl KafkaLog {
             tokens: hooks.tokens,
         };
         topics::prepare(&config, &layout, &common).await?;
-        let producer = Producer::new(&config, common.clone())?;
+        let producers = Producers {
+            events: Producer::new(&config, Stream::Events, common.clone())?,
+            deliveries: Producer::new(&config, Stream::Deliveries, common.clone())?,
+        };
         Ok(Self {
             config: Arc::new(config),
             layout: Arc::new(layout),
             common,
             checkpoints: hooks.checkpoints,
-            producer,
+            producers,
             members: Mutex::default(),
             closed: AtomicBool::new(false),
             lost: Arc::default(),
@@ -92,7 +110,7 @@ impl KafkaLog {
     pub async fn check_writable(&self, stream: Stream) -> Result<(), String> {
         let names = self.layout.topic_names(stream).into_iter();
         let names = names.map(str::to_owned).collect();
-        self.producer.check_writable(names).await
+        self.producers.of(stream).check_writable(names).await
     }
 
     /// Where everything lies.
@@ -109,7 +127,8 @@ impl KafkaLog {
     /// over is still written. Resolves when every membership has ended.
     pub async fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.producer.close();
+        self.producers.events.close();
+        self.producers.deliveries.close();
         let members = self.living();
         for member in &members {
             member.abandon();
@@ -172,7 +191,7 @@ impl EventLog for KafkaLog {
         let routed = batch
             .into_iter()
             .map(|outgoing| self.routed(stream, outgoing));
-        self.producer.append(routed.collect()).await
+        self.producers.of(stream).append(routed.collect()).await
     }
 
     async fn join(

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use fanfare_domain::Position;
-use fanfare_event_log::{LogError, LogErrorKind};
+use fanfare_event_log::{LogError, LogErrorKind, Stream};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::client::OAuthToken;
@@ -71,8 +71,13 @@ pub(crate) struct Context {
 }
 
 impl Producer {
-    pub(crate) fn new(config: &KafkaConfig, common: Common) -> Result<Self, OpenError> {
-        let properties = config.producer()?;
+    /// For `stream`: what cannot be written within its deadline is indeterminate.
+    pub(crate) fn new(
+        config: &KafkaConfig,
+        stream: Stream,
+        common: Common,
+    ) -> Result<Self, OpenError> {
+        let properties = config.producer(stream)?;
         let health = Arc::new(Health::new(config.request_timeout()));
         let client = client(&properties, &common, &health).map_err(|error| {
             OpenError::configuration(format!(
@@ -92,7 +97,7 @@ impl Producer {
             records_max,
             record_max_bytes: size(config.record_max_bytes),
             min_insync_replicas: config.min_insync_replicas.into(),
-            timeout: config.publish_timeout(),
+            timeout: config.append_timeout(stream),
         })
     }
 
@@ -130,7 +135,7 @@ impl Producer {
         asked.await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
-    /// Waits for room within the publish deadline.
+    /// Waits for room within the deadline.
     async fn admit(&self, records: &[Routed]) -> Result<(Arc<Batch>, batch::Answer), LogError> {
         let sizes = records.iter().map(|record| record.bytes.len());
         if sizes.clone().any(|bytes| bytes > self.record_max_bytes) {
@@ -183,7 +188,7 @@ impl Producer {
         Ok(fresh)
     }
 
-    /// Gives what was handed over until the publish deadline to be written, and takes nothing more.
+    /// Gives what was handed over until the deadline to be written, and takes nothing more.
     pub(crate) fn close(&self) {
         self.records.close();
         self.permits.close();

@@ -63,16 +63,20 @@ impl Stage {
         Self::on(Services::own(brokers, nodes), (2, 2), &audience).await
     }
 
-    /// The same, with an environment variable of every process.
+    /// The same, with environment variables of every process.
     pub(crate) async fn with_own_where(
         brokers: usize,
         nodes: usize,
-        name: &str,
-        value: &str,
+        environment: &[(&str, &str)],
     ) -> Self {
         let audience = Audience::widespread();
-        let more = Some((name, value));
-        Self::of(Services::own(brokers, nodes), (2, 2), &audience, more).await
+        Self::of(
+            Services::own(brokers, nodes),
+            (2, 2),
+            &audience,
+            environment,
+        )
+        .await
     }
 
     async fn on(
@@ -80,19 +84,19 @@ impl Stage {
         processes: (usize, usize),
         audience: &Audience,
     ) -> Self {
-        Self::of(services, processes, audience, None).await
+        Self::of(services, processes, audience, &[]).await
     }
 
     async fn of(
         services: impl Future<Output = Services>,
         (routers, workers): (usize, usize),
         audience: &Audience,
-        more: Option<(&str, &str)>,
+        environment: &[(&str, &str)],
     ) -> Self {
         let turn = turn().await;
         let mut fleet = Fleet::prepare(services.await);
         bounded(&mut fleet);
-        if let Some((name, value)) = more {
+        for (name, value) in environment {
             fleet.env(name, value);
         }
         fleet.migrate().await.ok();

@@ -99,7 +99,7 @@ impl KafkaConfig {
     }
 
     /// A producer: idempotent, acknowledged by all in-sync replicas, bounded in time and size.
-    pub(crate) fn producer(&self) -> Result<ClientConfig, OpenError> {
+    pub(crate) fn producer(&self, stream: Stream) -> Result<ClientConfig, OpenError> {
         let compression = match self.compression {
             Compression::None => "none",
             Compression::Lz4 => "lz4",
@@ -113,7 +113,10 @@ impl KafkaConfig {
         client
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            .set("delivery.timeout.ms", self.publish_timeout_ms.to_string())
+            .set(
+                "delivery.timeout.ms",
+                self.append_timeout(stream).as_millis().to_string(),
+            )
             .set("linger.ms", self.linger_ms.to_string())
             .set("compression.type", compression)
             .set(

@@ -33,7 +33,11 @@ fn record(text: &'static str) -> Routed {
 async fn a_fatal_error_is_indeterminate_and_the_producer_is_replaced() {
     let brokers = MockCluster::new(1).expect("mock brokers");
     brokers.create_topic(TOPIC, 1, 1).expect("a topic");
-    let producer = Producer::new(&config(&brokers.bootstrap_servers()), Common::default());
+    let producer = Producer::new(
+        &config(&brokers.bootstrap_servers()),
+        Stream::Events,
+        Common::default(),
+    );
     let producer = producer.expect("a producer");
     let first = producer.append(vec![record("a")]).await.expect("appended");
 
@@ -54,7 +58,11 @@ async fn a_fatal_error_is_indeterminate_and_the_producer_is_replaced() {
 async fn with_all_brokers_down_appends_are_refused_before_they_are_tried() {
     let brokers = MockCluster::new(1).expect("mock brokers");
     brokers.create_topic(TOPIC, 1, 1).expect("a topic");
-    let producer = Producer::new(&config(&brokers.bootstrap_servers()), Common::default());
+    let producer = Producer::new(
+        &config(&brokers.bootstrap_servers()),
+        Stream::Events,
+        Common::default(),
+    );
     let producer = producer.expect("a producer");
     producer.append(vec![record("a")]).await.expect("appended");
 
