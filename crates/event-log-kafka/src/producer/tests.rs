@@ -19,6 +19,10 @@ fn config(servers: &str) -> KafkaConfig {
     }
 }
 
+fn producer_with(config: &KafkaConfig) -> Producer {
+    Producer::new(config, Stream::Events, Common::default()).expect("a producer")
+}
+
 fn record(text: &'static str) -> Routed {
     Routed {
         seat: Seat {
@@ -33,12 +37,7 @@ fn record(text: &'static str) -> Routed {
 async fn a_fatal_error_is_indeterminate_and_the_producer_is_replaced() {
     let brokers = MockCluster::new(1).expect("mock brokers");
     brokers.create_topic(TOPIC, 1, 1).expect("a topic");
-    let producer = Producer::new(
-        &config(&brokers.bootstrap_servers()),
-        Stream::Events,
-        Common::default(),
-    );
-    let producer = producer.expect("a producer");
+    let producer = producer_with(&config(&brokers.bootstrap_servers()));
     let first = producer.append(vec![record("a")]).await.expect("appended");
 
     // The client takes it for a lost record of its own sequence, which is fatal.
@@ -58,12 +57,7 @@ async fn a_fatal_error_is_indeterminate_and_the_producer_is_replaced() {
 async fn with_all_brokers_down_appends_are_refused_before_they_are_tried() {
     let brokers = MockCluster::new(1).expect("mock brokers");
     brokers.create_topic(TOPIC, 1, 1).expect("a topic");
-    let producer = Producer::new(
-        &config(&brokers.bootstrap_servers()),
-        Stream::Events,
-        Common::default(),
-    );
-    let producer = producer.expect("a producer");
+    let producer = producer_with(&config(&brokers.bootstrap_servers()));
     producer.append(vec![record("a")]).await.expect("appended");
 
     brokers.broker_down(1).expect("down");
@@ -93,7 +87,7 @@ async fn a_batch_that_can_never_fit_is_refused() {
         append_queue_max_records: 2,
         ..config(&brokers.bootstrap_servers())
     };
-    let producer = Producer::new(&config, Common::default()).expect("a producer");
+    let producer = producer_with(&config);
     let batch = ["a", "b", "c"].map(record).into();
     let refused = producer.append(batch).await.expect_err("refused");
     assert_eq!(refused.kind(), LogErrorKind::TooLarge);
@@ -111,7 +105,7 @@ async fn a_full_queue_refuses_within_the_publish_deadline() {
     brokers
         .broker_round_trip_time(1, Duration::from_secs(5))
         .expect("slow");
-    let producer = Arc::new(Producer::new(&config, Common::default()).expect("a producer"));
+    let producer = Arc::new(producer_with(&config));
     let slow = tokio::spawn({
         let producer = producer.clone();
         async move {
@@ -147,7 +141,7 @@ async fn closing_writes_what_was_handed_over() {
         linger_ms: 500,
         ..config(&brokers.bootstrap_servers())
     };
-    let producer = Producer::new(&config, Common::default()).expect("a producer");
+    let producer = producer_with(&config);
     let append = producer.append(vec![record("a")]);
     let close = async {
         // Admitted and handed over, and still waiting for company.
