@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use fanfare_proto::v1::DeliveryState;
@@ -101,4 +103,40 @@ async fn what_was_parked_is_still_owed_after_a_kill() {
         }
     })
     .await;
+}
+
+/// What docs/operate.md says of backups: `data` copied as it lies there, and put back later.
+#[tokio::test]
+async fn a_copy_of_a_stopped_servers_directory_is_a_backup() {
+    let mut world = World::start().await;
+    let shop = world.endpoint().await;
+    let paused = world.endpoint().await;
+    let id = &paused.endpoint.id;
+    world.fanfare(&["endpoint", "pause", id]).await.ok();
+    let before = world.publish("order.paid", r#"{"n":1}"#).await.id;
+    shop.receives(1).await;
+    world.stop().await;
+    let (data, backup) = (world.data_dir().to_owned(), world.dir().join("backup"));
+    copy(&data, &backup);
+
+    world.restart().await;
+    let after = world.publish("order.paid", r#"{"n":2}"#).await.id;
+    shop.receives(2).await;
+    world.stop().await;
+    std::fs::remove_dir_all(&data).expect("removed");
+    copy(&backup, &data);
+
+    world.restart().await;
+    let known = world.api().event(&before).await.expect("it is known");
+    assert_eq!(known.deliveries.len(), 2);
+    let forgotten = world.api().event(&after).await.expect_err("not in it");
+    assert_eq!(forgotten.code(), tonic::Code::NotFound);
+    world.fanfare(&["endpoint", "resume", id]).await.ok();
+    assert_eq!(paused.receives(1).await[0].body, r#"{"n":1}"#);
+    assert_eq!(shop.receives_in_all(&world).await.len(), 2, "none twice");
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp starts").success());
 }
