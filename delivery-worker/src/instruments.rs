@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use fanfare_domain::{Blame, Outcome};
+use fanfare_domain::{Blame, DeadLetterReason, Outcome, OutcomeKind};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram, Meter, UpDownCounter};
 
@@ -58,6 +58,12 @@ impl Instruments {
             counter.add(0, &[]);
         }
         self.spans_held.add(0, &[]);
+        for kind in OutcomeKind::all() {
+            self.attempts.add(0, &labels(&Outcome::failed(kind, "")));
+        }
+        for reason in DeadLetterReason::all() {
+            self.dead_letters.add(0, &[of_reason(reason)]);
+        }
     }
 
     /// Gauges of what is in memory, for as long as the crew is there.
@@ -129,8 +135,7 @@ impl Instruments {
     pub(crate) fn wrote(&self, plan: &Plan) {
         self.parked.add(plan.parked.len() as u64, &[]);
         for letter in &plan.dead_letters {
-            let reason = KeyValue::new("reason", letter.reason.as_str());
-            self.dead_letters.add(1, &[reason]);
+            self.dead_letters.add(1, &[of_reason(letter.reason)]);
         }
     }
 
@@ -141,6 +146,10 @@ impl Instruments {
     pub(crate) fn held(&self, change: i64) {
         self.spans_held.add(change, &[]);
     }
+}
+
+fn of_reason(reason: DeadLetterReason) -> KeyValue {
+    KeyValue::new("reason", reason.as_str())
 }
 
 fn labels(outcome: &Outcome) -> [KeyValue; 2] {

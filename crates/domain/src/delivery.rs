@@ -33,6 +33,11 @@ macro_rules! stored_enum {
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
         impl $name {
+            /// Every one.
+            pub fn all() -> impl Iterator<Item = Self> {
+                [$(Self::$variant),*].into_iter()
+            }
+
             /// The number it is stored as; never reused.
             pub fn code(self) -> u8 {
                 match self { $(Self::$variant => $code,)* }
