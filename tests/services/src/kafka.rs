@@ -52,10 +52,11 @@ pub fn shared() -> Result<Vec<String>> {
     SHARED.addresses(VARIABLE, Protocol::Kafka, || start(1))
 }
 
-/// Runs one of Kafka's own tools to its end, as its script would: `topics`, `consumer-groups`,
-/// `leader-election`. Its output.
+/// Runs one of Kafka's own tools to its end, as its script would: `configs`, `topics`,
+/// `consumer-groups`, `leader-election`. Its output.
 pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
     let class = match name {
+        "configs" => "kafka.admin.ConfigCommand",
         "topics" => "org.apache.kafka.tools.TopicCommand",
         "consumer-groups" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "leader-election" => "org.apache.kafka.tools.LeaderElectionCommand",

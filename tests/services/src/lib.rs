@@ -20,7 +20,8 @@
 //! What is started ends with whoever started it: dropping a [`Cluster`] kills its processes and
 //! removes their files, and if the starter is killed the kernel kills them (`setpriv --pdeathsig`,
 //! of util-linux: the same call from Rust would need `unsafe`). Files that a killed starter left
-//! are removed by the next one.
+//! are removed by the next one. What `fanfare-services up` starts is let go once all of it answers;
+//! an `up` that is cut short leaves nothing.
 //!
 //! What this is not: a way to run Fanfare in production. Heaps are small, and nothing is secured but
 //! what [`kafka::start_secured`] and [`cql::start_secured`] start for tests of exactly that.
