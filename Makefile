@@ -52,7 +52,7 @@ torture: needs-test ## Kill the server 1,000 times under load and count what was
 test-faults: needs-test ## Brokers, stores and groups in trouble under load: the tests that take minutes each
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
-	  cargo test --locked --workspace -p fanfare-tests --test distributed -- --nocapture --ignored
+	  cargo test --locked -p fanfare-tests --test distributed -- --nocapture --ignored
 
 test-docker: needs-test ## The image and compose.yaml on a real Docker engine, through crashes (about 10 minutes the first time)
 	@.ci/needs docker

@@ -38,6 +38,7 @@ pub mod layout;
 pub mod security;
 pub mod start;
 
+mod asking;
 mod client;
 mod log;
 mod member;

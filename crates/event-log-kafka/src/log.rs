@@ -77,6 +77,7 @@ impl KafkaLog {
     /// Errors: `Configuration`, `Unavailable`; each one sentence that says what to do.
     pub async fn open(config: KafkaConfig, hooks: Hooks) -> Result<Self, OpenError> {
         config.check()?;
+        config.security.check_source(hooks.tokens.as_deref())?;
         let layout = Layout::new(&config);
         let common = Common {
             tokens: hooks.tokens,

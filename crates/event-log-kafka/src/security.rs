@@ -49,7 +49,8 @@ pub enum SaslMechanism {
     ScramSha256,
     /// SCRAM with SHA-512.
     ScramSha512,
-    /// Tokens from [`crate::Hooks::tokens`].
+    /// Tokens from [`crate::Hooks::tokens`]. Topics must be there: none is created, and of their
+    /// settings only the number of partitions is checked.
     Oauthbearer,
 }
 
@@ -80,6 +81,23 @@ pub trait Tokens: Send + Sync {
 }
 
 impl SecurityConfig {
+    /// Whether clients log in with tokens.
+    pub(crate) fn uses_tokens(&self) -> bool {
+        let sasl = self.sasl.as_ref();
+        sasl.is_some_and(|sasl| sasl.mechanism == SaslMechanism::Oauthbearer)
+    }
+
+    /// Refuses to log in with tokens when there is no source of them.
+    pub(crate) fn check_source(&self, tokens: Option<&dyn Tokens>) -> Result<(), OpenError> {
+        if self.uses_tokens() && tokens.is_none() {
+            return Err(OpenError::configuration(
+                "this program has no source of tokens for oauthbearer; set mechanism in \
+                 security.sasl to scram-sha512, scram-sha256 or plain",
+            ));
+        }
+        Ok(())
+    }
+
     /// Writes itself into a client's properties; reads the password.
     pub(crate) fn apply(&self, client: &mut ClientConfig) -> Result<(), OpenError> {
         let protocol = match (self.tls, &self.sasl) {

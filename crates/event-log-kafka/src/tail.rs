@@ -20,6 +20,7 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientContext, Message, TopicPartitionList};
 use tokio::sync::Notify;
 
+use crate::asking::served;
 use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::unavailable;
@@ -130,7 +131,7 @@ fn start_at_ends(
     for seat in seats {
         list.add_partition_offset(&seat.topic, seat.partition, Offset::End)?;
     }
-    let ends = consumer.offsets_for_times(list, timeout)?;
+    let ends = served(consumer, || consumer.offsets_for_times(list, timeout))?;
     let mut next = HashMap::new();
     for element in ends.elements() {
         element.error()?;

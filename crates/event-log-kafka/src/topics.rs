@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::asking::{ask, away, misconfigured};
 use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::OpenError;
@@ -22,9 +23,13 @@ pub(crate) async fn prepare(
     layout: &Layout,
     common: &Common,
 ) -> Result<(), OpenError> {
+    let present = present(config, layout, common).await?;
+    if config.security.uses_tokens() {
+        check_unaided(config, layout, &present)?;
+        return check_unused(config, layout, common, &present).await;
+    }
     let admin = AdminClient::from_config_and_context(&config.client()?, common.clone())
         .map_err(|error| misconfigured(&error))?;
-    let present = present(config, layout, common).await?;
     // All that are there are checked before any is created: a refusal changes nothing.
     check(&admin, config, layout, &present).await?;
     check_unused(config, layout, common, &present).await?;
@@ -69,47 +74,22 @@ async fn present(
     .await
 }
 
-/// Asks the brokers something with a client made for it, on a thread that may wait.
-async fn ask<T: Send + 'static>(
+/// What can be checked without the driver's client for administration, which never asks for a
+/// token: whether the topics are there, and their partitions.
+fn check_unaided(
     config: &KafkaConfig,
-    common: &Common,
-    question: impl FnOnce(&BaseConsumer<Asking>) -> Result<T, KafkaError> + Send + 'static,
-) -> Result<T, OpenError> {
-    let properties = config.client()?;
-    let asking = Asking(common.clone());
-    let asked = tokio::task::spawn_blocking(move || {
-        let client = BaseConsumer::from_config_and_context(&properties, asking)
-            .map_err(|error| misconfigured(&error))?;
-        question(&client).map_err(|error| away(&error))
-    });
-    asked
-        .await
-        .map_err(|error| OpenError::unavailable(format!("asking the brokers failed: {error}")))?
+    layout: &Layout,
+    present: &Present,
+) -> Result<(), OpenError> {
+    tracing::warn!("topics are neither created nor are their settings checked with oauthbearer");
+    for topic in layout.topics() {
+        let Some(partitions) = present.get(&*topic.name) else {
+            return Err(rules::not_made(config, topic));
+        };
+        rules::check_partitions(topic, *partitions)?;
+    }
+    Ok(())
 }
-
-/// Context of a consumer that only asks.
-struct Asking(Common);
-
-impl rdkafka::ClientContext for Asking {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        Common::write_log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        Common::write_error(&error, reason);
-    }
-
-    fn generate_oauth_token(
-        &self,
-        _: Option<&str>,
-    ) -> Result<rdkafka::client::OAuthToken, Box<dyn std::error::Error>> {
-        self.0.token()
-    }
-}
-
-impl rdkafka::consumer::ConsumerContext for Asking {}
 
 async fn check(
     admin: &AdminClient<Common>,
@@ -251,17 +231,4 @@ fn options(config: &KafkaConfig) -> AdminOptions {
     AdminOptions::new()
         .request_timeout(timeout)
         .operation_timeout(timeout)
-}
-
-fn misconfigured(error: &KafkaError) -> OpenError {
-    OpenError::configuration(format!(
-        "the Kafka client does not take this configuration ({error}); correct it"
-    ))
-}
-
-fn away(error: &KafkaError) -> OpenError {
-    OpenError::unavailable(format!(
-        "the Kafka brokers did not answer ({error}); check bootstrap_servers, the network and the \
-         credentials"
-    ))
 }

@@ -47,6 +47,13 @@ impl OpenError {
             let text = "the store refuses the user or the password; check user and password";
             return Self::new(OpenErrorKind::Credentials, text);
         }
+        if said.contains("invalid peer certificate") {
+            let text = format!(
+                "TLS with the store failed ({said}); check tls_ca_file, and that the nodes' \
+                 certificates name their addresses"
+            );
+            return Self::new(OpenErrorKind::Config, text);
+        }
         if let Some(ExecutionError::LastAttemptError(RequestAttemptError::DbError(db, _))) =
             error.downcast_ref()
             && !may_pass(db)
@@ -54,7 +61,8 @@ impl OpenError {
             return Self::new(OpenErrorKind::Refused, format!("the store refuses: {said}"));
         }
         let text = format!(
-            "no node of the store answers at {}; check contact_points and that it runs ({said})",
+            "no node of the store answers at {}; check contact_points, that it runs, and tls_ca_file, \
+             which turns TLS on ({said})",
             points.join(", ")
         );
         Self::new(OpenErrorKind::Unreachable, text)

@@ -1,5 +1,7 @@
 //! Cassandra 5 nodes.
 
+mod secured;
+
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
@@ -15,6 +17,8 @@ use crate::node::Node;
 use crate::probe::Protocol;
 use crate::process::{Launch, Lifetime};
 use crate::running::{self, Shared};
+
+pub use self::secured::{PASSWORD, Secured, USER, start_secured};
 
 /// The variable that names nodes to test against: `host:port`, separated by commas.
 pub const VARIABLE: &str = "FANFARE_TEST_CQL";
@@ -96,10 +100,19 @@ pub(crate) fn start_for(count: usize, lifetime: Lifetime) -> Result<Cluster> {
         "one or three nodes, not {count}"
     );
     let class_path = JARS.class_path()?;
-    cluster::start("cql", |home| prepare(count, lifetime, &class_path, home))
+    cluster::start("cql", |home| {
+        prepare(count, lifetime, &class_path, home, "")
+    })
 }
 
-fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Result<Cluster> {
+/// `more`: lines of `cassandra.yaml` beside those that every node has.
+fn prepare(
+    count: usize,
+    lifetime: Lifetime,
+    class_path: &str,
+    home: Home,
+    more: &str,
+) -> Result<Cluster> {
     let storage_port = free_port(count)?;
     let native_port = free_port(count)?;
     let mut nodes = Vec::with_capacity(count);
@@ -108,7 +121,7 @@ fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Re
         let configuration = directory.join("conf");
         fs::create_dir_all(&configuration)?;
         let yaml = yaml(index, count, storage_port, native_port, &directory);
-        fs::write(configuration.join("cassandra.yaml"), yaml)?;
+        fs::write(configuration.join("cassandra.yaml"), yaml + more)?;
         fs::write(
             configuration.join("logback.xml"),
             include_str!("../jars/cassandra/logback.xml"),

@@ -1,5 +1,7 @@
 //! Kafka 4.1 brokers (KRaft, each broker and controller at once).
 
+mod secured;
+
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
@@ -16,6 +18,8 @@ use crate::node::Node;
 use crate::probe::Protocol;
 use crate::process::{Launch, Lifetime};
 use crate::running::{self, Shared};
+
+pub use self::secured::{PASSWORD, Secured, USER, start_secured};
 
 /// The variable that names brokers to test against: `host:port`, separated by commas.
 pub const VARIABLE: &str = "FANFARE_TEST_KAFKA";
@@ -48,10 +52,11 @@ pub fn shared() -> Result<Vec<String>> {
     SHARED.addresses(VARIABLE, Protocol::Kafka, || start(1))
 }
 
-/// Runs one of Kafka's own tools to its end, as its script would: `topics`, `consumer-groups`,
-/// `leader-election`. Its output.
+/// Runs one of Kafka's own tools to its end, as its script would: `configs`, `topics`,
+/// `consumer-groups`, `leader-election`. Its output.
 pub fn tool(name: &str, arguments: &[&str]) -> Result<String> {
     let class = match name {
+        "configs" => "kafka.admin.ConfigCommand",
         "topics" => "org.apache.kafka.tools.TopicCommand",
         "consumer-groups" => "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
         "leader-election" => "org.apache.kafka.tools.LeaderElectionCommand",
@@ -78,17 +83,37 @@ pub(crate) fn start_for(count: usize, lifetime: Lifetime) -> Result<Cluster> {
         "one or three brokers, not {count}"
     );
     let class_path = JARS.class_path()?;
-    cluster::start("kafka", |home| prepare(count, lifetime, &class_path, home))
+    cluster::start("kafka", |home| {
+        prepare(count, lifetime, &class_path, home, &Doors::default())
+    })
 }
 
-fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Result<Cluster> {
+/// What a broker has beside its plain listener.
+#[derive(Default)]
+struct Doors {
+    /// Name, security protocol and port of each.
+    listeners: Vec<(&'static str, &'static str, u16)>,
+    /// Lines of its properties.
+    properties: String,
+    /// Arguments of `format`: who may log in.
+    users: Vec<String>,
+}
+
+fn prepare(
+    count: usize,
+    lifetime: Lifetime,
+    class_path: &str,
+    home: Home,
+    doors: &Doors,
+) -> Result<Cluster> {
     let ports = free_ports(2 * count)?;
     let mut nodes = Vec::with_capacity(count);
     for index in 0..count {
         let directory = home.path().join(format!("{}", index + 1));
         fs::create_dir(&directory)?;
         let properties = directory.join("server.properties");
-        fs::write(&properties, self::properties(index, &ports, &directory))?;
+        let lines = self::properties(index, &ports, &directory, doors);
+        fs::write(&properties, lines)?;
         nodes.push(node(
             index,
             ports[2 * index],
@@ -97,7 +122,7 @@ fn prepare(count: usize, lifetime: Lifetime, class_path: &str, home: Home) -> Re
             directory,
         ));
     }
-    format_directories(&nodes, class_path)?;
+    format_directories(&nodes, class_path, &doors.users)?;
     Ok(Cluster {
         nodes,
         home,
@@ -143,7 +168,7 @@ fn node(index: usize, port: u16, lifetime: Lifetime, class_path: &str, directory
     )
 }
 
-fn properties(index: usize, ports: &[u16], directory: &Path) -> String {
+fn properties(index: usize, ports: &[u16], directory: &Path, doors: &Doors) -> String {
     let count = ports.len() / 2;
     let id = index + 1;
     let (port, controller) = (ports[2 * index], ports[2 * index + 1]);
@@ -154,16 +179,23 @@ fn properties(index: usize, ports: &[u16], directory: &Path) -> String {
     let logs = directory.join("data");
     let logs = logs.display();
     let in_sync = count.div_ceil(2);
+    let (mut listeners, mut protocols) = (String::new(), String::new());
+    for (name, protocol, port) in &doors.listeners {
+        listeners += &format!(",{name}://127.0.0.1:{port}");
+        protocols += &format!(",{name}:{protocol}");
+    }
+    let more = &doors.properties;
     // Session and heartbeat minimums: tests of frozen consumers wait for a session to run out.
     // Few internal partitions: fifty would be made on the first join.
     format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listeners}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
+inter.broker.listener.name=PLAINTEXT
 log.dirs={logs}
 auto.create.topics.enable=false
 offsets.topic.replication.factor={count}
@@ -181,18 +213,19 @@ group.consumer.min.heartbeat.interval.ms=100
 group.consumer.heartbeat.interval.ms=500
 num.network.threads=2
 num.io.threads=4
-"
+{more}"
     )
 }
 
 /// All at once: each is a second of a Java machine's start.
-fn format_directories(nodes: &[Node], class_path: &str) -> Result<()> {
+fn format_directories(nodes: &[Node], class_path: &str, users: &[String]) -> Result<()> {
     let children = nodes.iter().map(|node| {
         let directory = &node.launch.directory;
         let child = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-cp", class_path])
             .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(directory.join("server.properties"))
+            .args(users)
             .current_dir(directory)
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())

@@ -20,10 +20,13 @@
 //! What is started ends with whoever started it: dropping a [`Cluster`] kills its processes and
 //! removes their files, and if the starter is killed the kernel kills them (`setpriv --pdeathsig`,
 //! of util-linux: the same call from Rust would need `unsafe`). Files that a killed starter left
-//! are removed by the next one.
+//! are removed by the next one. What `fanfare-services up` starts is let go once all of it answers;
+//! an `up` that is cut short leaves nothing.
 //!
-//! What this is not: a way to run Fanfare in production. Heaps are small, nothing is secured.
+//! What this is not: a way to run Fanfare in production. Heaps are small, and nothing is secured but
+//! what [`kafka::start_secured`] and [`cql::start_secured`] start for tests of exactly that.
 
+mod certificates;
 mod cluster;
 mod fetch;
 mod home;
@@ -35,6 +38,7 @@ pub mod cql;
 pub mod kafka;
 pub mod running;
 
+pub use certificates::Certificates;
 pub use cluster::Cluster;
 pub use node::Node;
 pub use probe::Protocol;

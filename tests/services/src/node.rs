@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::probe::Protocol;
-use crate::process::{Launch, log_len, log_since, log_tail};
+use crate::process::{Launch, Leash, Lifetime, log_len, log_since, log_tail};
 
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node may take to end when asked politely.
@@ -25,6 +25,8 @@ pub struct Node {
     pub(crate) started_line: &'static str,
     pub(crate) start_max: Duration,
     child: Option<Child>,
+    /// Of a detached one that is not let go yet.
+    leash: Option<Leash>,
     /// Where the log of the current run begins.
     log_start: u64,
 }
@@ -46,6 +48,7 @@ impl Node {
             started_line,
             start_max,
             child: None,
+            leash: None,
             log_start: 0,
         }
     }
@@ -121,7 +124,12 @@ impl Node {
     /// Starts it without waiting.
     pub(crate) fn spawn(&mut self) -> Result<()> {
         self.log_start = log_len(&self.launch.log);
-        self.child = Some(self.launch.spawn()?);
+        let child = self.launch.spawn()?;
+        let pid = child.id();
+        self.child = Some(child);
+        if self.launch.lifetime == Lifetime::Detached {
+            self.leash = Some(Leash::on(pid, &self.launch.directory)?);
+        }
         Ok(())
     }
 
@@ -154,8 +162,9 @@ impl Node {
     }
 
     /// Lets the process run on without this handle.
-    pub(crate) fn let_go(&mut self) -> Option<u32> {
-        self.child.take().map(|child| child.id())
+    pub(crate) fn let_go(&mut self) -> Result<()> {
+        self.child = None;
+        self.leash.take().map_or(Ok(()), Leash::let_go)
     }
 
     fn exited(&mut self) -> Result<Option<ExitStatus>> {

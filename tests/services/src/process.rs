@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ const TAIL_BYTES: u64 = 16 * 1024;
 pub(crate) enum Lifetime {
     /// Killed when this process ends, however it ends.
     WithStarter,
-    /// Stays until `fanfare-services down`.
+    /// Stays until `fanfare-services down`, once its [`Leash`] was let go.
     Detached,
 }
 
@@ -64,6 +64,46 @@ impl Launch {
             .stdout(log.try_clone()?)
             .stderr(log);
         spawn(command).context("cannot start java with setpriv and setsid of util-linux")
+    }
+}
+
+/// Kills a detached process unless it is let go: also when this process ends in any way before.
+///
+/// A shell in a session of its own waits for a word on a pipe, or for the pipe's end.
+pub(crate) struct Leash(Child);
+
+/// A process id may have passed on to somebody else's process: ours names its directory.
+const HOLD: &str = "read -r word
+[ \"$word\" = stay ] || { grep -qF -- \"$2\" \"/proc/$1/cmdline\" && kill -KILL \"$1\"; }";
+
+impl Leash {
+    /// On process `pid`, whose arguments name `directory`.
+    pub(crate) fn on(pid: u32, directory: &Path) -> Result<Self> {
+        let held = Command::new("setsid")
+            .args(["sh", "-c", HOLD, "leash", &pid.to_string()])
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Ok(Self(
+            held.context("cannot run sh with setsid of util-linux")?,
+        ))
+    }
+
+    /// The process stays.
+    pub(crate) fn let_go(mut self) -> Result<()> {
+        let word = self.0.stdin.take();
+        word.context("a pipe")?.write_all(b"stay\n")?;
+        Ok(())
+    }
+}
+
+impl Drop for Leash {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        // It has been told; it does nothing that could fail but kill.
+        let _ = self.0.wait();
     }
 }
 
@@ -111,4 +151,38 @@ pub(crate) fn log_tail(path: &Path) -> String {
     let text = log_since(path, log_len(path).saturating_sub(TAIL_BYTES));
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::process::{Child, Command};
+
+    use super::Leash;
+
+    /// A process whose arguments name a directory.
+    fn sleeper(directory: &str) -> Child {
+        let script = "while :; do sleep 1; done";
+        let spawned = Command::new("sh").args(["-c", script, directory]).spawn();
+        spawned.expect("sh")
+    }
+
+    #[test]
+    fn what_was_not_let_go_is_killed() {
+        let mut held = sleeper("/leash/held");
+        drop(Leash::on(held.id(), Path::new("/leash/held")).expect("a leash"));
+        let ended = held.wait().expect("it is ours");
+        assert!(!ended.success(), "{ended}");
+    }
+
+    #[test]
+    fn what_was_let_go_or_is_not_ours_stays() {
+        let mut free = sleeper("/leash/free");
+        let leash = Leash::on(free.id(), Path::new("/leash/free")).expect("a leash");
+        leash.let_go().expect("let go");
+        drop(Leash::on(free.id(), Path::new("/leash/other")).expect("a leash"));
+        let ended = free.try_wait().expect("it is ours");
+        assert!(ended.is_none(), "{ended:?}");
+        free.kill().and_then(|()| free.wait()).expect("ended");
+    }
 }

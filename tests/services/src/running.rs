@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::Cluster;
 use crate::home;
+use crate::node::Node;
 use crate::probe::Protocol;
 use crate::process::Lifetime;
 use crate::{cql, kafka};
@@ -96,16 +97,13 @@ fn keep(protocol: Protocol, start: impl FnOnce() -> Result<Cluster>) -> Result<(
     let mut cluster = start()?;
     let running = Running {
         addresses: cluster.addresses(),
-        pids: cluster.nodes.iter().filter_map(super::Node::pid).collect(),
+        pids: cluster.nodes.iter().filter_map(Node::pid).collect(),
         home: cluster.home.path().to_owned(),
     };
     // Written first: a process that nobody knows could not be ended.
     fs::write(state_file(protocol)?, serde_json::to_vec_pretty(&running)?)?;
     cluster.home.give_away()?;
-    for node in &mut cluster.nodes {
-        node.let_go();
-    }
-    Ok(())
+    cluster.nodes.iter_mut().try_for_each(Node::let_go)
 }
 
 fn answers(protocol: Protocol, addresses: &[String]) -> bool {

@@ -71,6 +71,22 @@ pub(super) fn check_partitions(topic: &Topic, there: usize) -> Result<(), OpenEr
     )))
 }
 
+/// A topic that is missing and that this program cannot make.
+pub(super) fn not_made(config: &KafkaConfig, topic: &Topic) -> OpenError {
+    let settings = settings(config, topic).into_iter();
+    let settings: Vec<_> = settings
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    OpenError::configuration(format!(
+        "topic {} is missing, and Fanfare creates none when it logs in with oauthbearer; create it \
+         with {} partitions, {} replicas and {}",
+        topic.name,
+        topic.partitions,
+        config.replication_factor,
+        settings.join(", "),
+    ))
+}
+
 /// More partitions than configured, and records in them.
 pub(super) fn used_by_another_configuration(topic: &Topic, there: usize) -> OpenError {
     OpenError::configuration(format!(

@@ -3,5 +3,6 @@
 mod admin;
 mod conformance;
 mod faults;
+mod secured;
 mod topics;
 mod world;
