@@ -88,11 +88,13 @@ pub(crate) fn start_for(count: usize, lifetime: Lifetime) -> Result<Cluster> {
     })
 }
 
+/// Its name, security protocol and port.
+type Listener = (&'static str, &'static str, u16);
+
 /// What a broker has beside its plain listener.
 #[derive(Default)]
 struct Doors {
-    /// Name, security protocol and port of each.
-    listeners: Vec<(&'static str, &'static str, u16)>,
+    listeners: Vec<Listener>,
     /// Lines of its properties.
     properties: String,
     /// Arguments of `format`: who may log in.
@@ -179,11 +181,11 @@ fn properties(index: usize, ports: &[u16], directory: &Path, doors: &Doors) -> S
     let logs = directory.join("data");
     let logs = logs.display();
     let in_sync = count.div_ceil(2);
-    let (mut listeners, mut protocols) = (String::new(), String::new());
-    for (name, protocol, port) in &doors.listeners {
-        listeners += &format!(",{name}://127.0.0.1:{port}");
-        protocols += &format!(",{name}:{protocol}");
-    }
+    let own = &doors.listeners;
+    let listener = |(name, _, port): &Listener| format!(",{name}://127.0.0.1:{port}");
+    let listeners: String = own.iter().map(listener).collect();
+    let protocol = |(name, protocol, _): &Listener| format!(",{name}:{protocol}");
+    let protocols: String = own.iter().map(protocol).collect();
     let more = &doors.properties;
     // Session and heartbeat minimums: tests of frozen consumers wait for a session to run out.
     // Few internal partitions: fifty would be made on the first join.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 
+mod balanced_by_brokers;
 mod brokers;
 mod crash_points;
 mod frozen;
@@ -12,6 +13,7 @@ mod operator;
 mod refusals;
 mod rolling;
 mod scale;
+mod secured;
 mod slow;
 mod stage;
 mod store;

@@ -14,7 +14,7 @@ async fn refused(fleet: &Fleet) -> Exit {
 }
 
 /// The last line, which is the one that a person reads.
-fn sentence(exit: &Exit) -> &str {
+pub(crate) fn sentence(exit: &Exit) -> &str {
     exit.log.lines().last().unwrap_or_default()
 }
 

@@ -33,7 +33,8 @@ async fn a_rolling_restart_around_a_slow_endpoint_repeats_nothing() {
     stage.end().await.assert_clean(0);
 }
 
-async fn roll(stage: &mut Stage) {
+/// Restarts everything, one after the other.
+pub(crate) async fn roll(stage: &mut Stage) {
     for program in [Program::Router, Program::Worker] {
         for number in 0..2 {
             stage.trial.load().advances(200).await;

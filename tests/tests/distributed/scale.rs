@@ -5,7 +5,6 @@ use fanfare_tests::server::Program;
 use super::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: make test-faults"]
 async fn scaling_out_and_in_repeats_nothing() {
     let mut stage = Stage::two_and_two().await;
     stage.trial.load().advances(200).await;

@@ -36,7 +36,6 @@ async fn a_frozen_node_delays_and_a_store_that_is_away_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: make test-faults"]
 async fn a_store_that_is_away_at_start_is_waited_for_and_named() {
     let _turn = turn().await;
     let mut fleet = Fleet::prepare(Services::own(0, 1).await);

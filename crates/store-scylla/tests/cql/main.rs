@@ -8,3 +8,4 @@ mod faults;
 mod node;
 mod opening;
 mod proxy;
+mod secured;
