@@ -140,8 +140,8 @@ impl Asking {
             Some((Cause::Token, reason)) => OpenError::unavailable(format!(
                 "there is no token for the Kafka brokers ({reason}); see to where it comes from"
             )),
-            Some((Cause::Connection, reason)) => away(reason),
-            None => away(error),
+            Some((Cause::Connection, reason)) if !is_forbidden(error) => away(reason),
+            _ => refused(error),
         }
     }
 }
@@ -183,8 +183,36 @@ pub(crate) fn misconfigured(error: &KafkaError) -> OpenError {
     ))
 }
 
+/// A question that failed with `error`.
+pub(crate) fn refused(error: &KafkaError) -> OpenError {
+    if is_forbidden(error) {
+        return OpenError::unavailable(format!(
+            "the Kafka brokers do not allow this program what it needs ({error}); allow its user to \
+             describe, create, read and write topics, describe their settings and read groups that \
+             begin with topic_prefix"
+        ));
+    }
+    away(error)
+}
+
+fn is_forbidden(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as E;
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        other => other.rdkafka_error_code(),
+    };
+    matches!(
+        code,
+        Some(
+            E::TopicAuthorizationFailed
+                | E::GroupAuthorizationFailed
+                | E::ClusterAuthorizationFailed
+        )
+    )
+}
+
 /// No answer, for a reason that may pass.
-pub(crate) fn away(reason: &impl std::fmt::Display) -> OpenError {
+fn away(reason: &impl std::fmt::Display) -> OpenError {
     OpenError::unavailable(format!(
         "the Kafka brokers did not answer ({reason}); check bootstrap_servers, the network, and \
          that security.tls and security.sasl are what their listener wants"

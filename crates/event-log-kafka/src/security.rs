@@ -87,8 +87,9 @@ impl SecurityConfig {
         sasl.is_some_and(|sasl| sasl.mechanism == SaslMechanism::Oauthbearer)
     }
 
-    /// Refuses to log in with tokens when there is no source of them.
-    pub(crate) fn check_source(&self, tokens: Option<&dyn Tokens>) -> Result<(), OpenError> {
+    /// Refuses to log in with tokens when there is no source of them, with one sentence that says
+    /// what to set.
+    pub fn check_source(&self, tokens: Option<&dyn Tokens>) -> Result<(), OpenError> {
         if self.uses_tokens() && tokens.is_none() {
             return Err(OpenError::configuration(
                 "this program has no source of tokens for oauthbearer; set mechanism in \

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::asking::{ask, away, misconfigured};
+use crate::asking::{ask, misconfigured, refused};
 use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::OpenError;
@@ -104,9 +104,9 @@ async fn check(
         rules::check_partitions(topic, *partitions)?;
         let resource = ResourceSpecifier::Topic(&topic.name);
         let described = admin.describe_configs([&resource], &options(config)).await;
-        let described = described.map_err(|error| away(&error))?;
+        let described = described.map_err(|error| refused(&error))?;
         for answer in described {
-            let resource = answer.map_err(|code| away(&KafkaError::AdminOp(code)))?;
+            let resource = answer.map_err(|code| refused(&KafkaError::AdminOp(code)))?;
             let value = |key: &str| resource.get(key).and_then(|entry| entry.value.as_deref());
             rules::check_settings(config, topic, value)?;
         }
@@ -177,7 +177,7 @@ async fn create(
         })
         .collect();
     let created = admin.create_topics(&wanted, &options(config)).await;
-    for answer in created.map_err(|error| away(&error))? {
+    for answer in created.map_err(|error| refused(&error))? {
         match answer {
             // Or another program was faster; it is checked when everything is there.
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

@@ -44,7 +44,8 @@ impl OpenError {
         let said = chain(error);
         let auth = ["credentials", "Authentication", "authentication"];
         if auth.iter().any(|word| said.contains(word)) {
-            let text = "the store refuses the user or the password; check user and password";
+            let text = "the store refuses the user or the password; check user and password or \
+                        password_file";
             return Self::new(OpenErrorKind::Credentials, text);
         }
         if said.contains("invalid peer certificate") {
@@ -82,11 +83,15 @@ impl fmt::Display for OpenError {
 
 impl Error for OpenError {}
 
+/// The error and its sources, but for those whose text was part of one before.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut said = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
-        said = format!("{said}: {error}");
+        let text = error.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
         source = error.source();
     }
     said

@@ -68,7 +68,10 @@ fn retention(config: &Config) -> Result<(), String> {
 /// What Kafka and the store must agree on, with each other and with the rest.
 fn distributed(config: &Config) -> Result<(), String> {
     let (kafka, cql) = (&config.kafka, &config.cql);
-    kafka.check().map_err(|e| format!("kafka: {e}"))?;
+    // Tokens come from whoever embeds the log: the programs have no source of them.
+    let tokens = None;
+    let checked = kafka.check().and(kafka.security.check_source(tokens));
+    checked.map_err(|e| format!("kafka: {e}"))?;
     cql.check().map_err(|e| format!("cql.{e}"))?;
     let days = |days: u32| Duration::from_hours(24 * u64::from(days));
     let least = RETRYING_MAX + days(cql.dead_letter_retention_days);

@@ -1,5 +1,7 @@
 //! What the configuration promises.
 
+use fanfare_event_log_kafka::config::{SaslConfig, SaslMechanism};
+
 use super::*;
 
 fn refusal(change: impl FnOnce(&mut Config)) -> String {
@@ -54,8 +56,18 @@ fn services_need_kafka_and_a_store_that_fit_together() {
         change(&mut config);
         config.check(Role::Router).unwrap_err().to_string()
     };
-    let cases: [(Change, &str); 4] = [
+    let cases: [(Change, &str); 5] = [
         (|c| c.kafka.event_partitions = 7, "event_partitions"),
+        (
+            |c| {
+                c.kafka.security.sasl = Some(SaslConfig {
+                    mechanism: SaslMechanism::Oauthbearer,
+                    username: None,
+                    password_file: None,
+                });
+            },
+            "no source of tokens",
+        ),
         (|c| c.cql.keyspace = "A-b".into(), "cql.keyspace"),
         (|c| c.cql.propagation_ms = 500, "routing.freshness"),
         (

@@ -19,7 +19,7 @@ use crate::probe::Protocol;
 use crate::process::{Launch, Lifetime};
 use crate::running::{self, Shared};
 
-pub use self::secured::{PASSWORD, Secured, USER, start_secured};
+pub use self::secured::{GUEST, PASSWORD, Secured, USER, start_secured};
 
 /// The variable that names brokers to test against: `host:port`, separated by commas.
 pub const VARIABLE: &str = "FANFARE_TEST_KAFKA";

@@ -247,6 +247,17 @@ async fn a_user_that_is_not_known_is_one_sentence() {
     assert!(said.contains("username"), "{said}");
 }
 
+/// Somebody who is known and was allowed nothing yet.
+#[tokio::test]
+async fn a_user_that_may_do_nothing_is_one_sentence() {
+    let mut config = Door::Password(SaslMechanism::Plain).config().await;
+    let sasl = config.security.sasl.as_mut().expect("a login");
+    sasl.username = Some(kafka::GUEST.into());
+    let (kind, said) = refusal(&config, Hooks::default()).await;
+    assert_eq!(kind, OpenErrorKind::Unavailable, "{said}");
+    assert!(said.contains("allow its user"), "{said}");
+}
+
 #[tokio::test]
 async fn a_mechanism_that_the_listener_does_not_have_is_one_sentence() {
     let mut config = Door::Password(SaslMechanism::ScramSha256).config().await;

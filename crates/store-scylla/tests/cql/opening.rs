@@ -1,8 +1,6 @@
 //! Migrating, and what is refused at the door, each with one sentence that says what to do.
 
-use fanfare_store_scylla::{
-    CqlConfig, OpenError, OpenErrorKind, Password, SCHEMA_VERSION, migrate, open,
-};
+use fanfare_store_scylla::{CqlConfig, OpenError, OpenErrorKind, SCHEMA_VERSION, migrate, open};
 
 use crate::node;
 

@@ -13,6 +13,8 @@ use crate::process::Lifetime;
 
 /// Who may log in by password.
 pub const USER: &str = "fanfare";
+/// Who may log in with `PLAIN` and the same password, and may do nothing.
+pub const GUEST: &str = "guest";
 /// The password.
 pub const PASSWORD: &str = "sesame-of-the-tests";
 
@@ -88,13 +90,15 @@ fn properties(certificates: &Certificates) -> String {
     let (server, authority) = (server.display(), authority.display());
     let modules = "org.apache.kafka.common.security";
     format!(
-        "ssl.keystore.type=PEM
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:CN=fanfare-tests-client;User:{USER}
+ssl.keystore.type=PEM
 ssl.keystore.location={server}
 ssl.truststore.type=PEM
 ssl.truststore.location={authority}
 listener.name.mutual.ssl.client.auth=required
 listener.name.passwords.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
-listener.name.passwords.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
+listener.name.passwords.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\" user_{GUEST}=\"{PASSWORD}\";
 listener.name.passwords.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 listener.name.passwords.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER
