@@ -16,6 +16,9 @@ use crate::config::KafkaConfig;
 use crate::error::OpenError;
 use crate::layout::{Layout, Topic};
 
+/// Most that is looked at of what a client was told while it asked.
+const EVENTS_MAX: usize = 100;
+
 /// Creates what is missing and checks all; changes nothing that is there.
 pub(crate) async fn prepare(
     config: &KafkaConfig,
@@ -80,26 +83,37 @@ async fn ask<T: Send + 'static>(
     let asked = tokio::task::spawn_blocking(move || {
         let client = BaseConsumer::from_config_and_context(&properties, asking)
             .map_err(|error| misconfigured(&error))?;
-        question(&client).map_err(|error| away(&error))
+        question(&client).map_err(|error| {
+            if is_refused(&client) {
+                refused()
+            } else {
+                away(&error)
+            }
+        })
     });
     asked
         .await
         .map_err(|error| OpenError::unavailable(format!("asking the brokers failed: {error}")))?
 }
 
-/// Context of a consumer that only asks.
+/// Whether a broker has said that it does not let us in. The client only tries again then, and what it was
+/// told comes out of its queue when that is served.
+fn is_refused(client: &BaseConsumer<Asking>) -> bool {
+    (0..EVENTS_MAX).any(|_| match client.poll(Duration::ZERO) {
+        Some(Err(KafkaError::MessageConsumption(code))) => code == RDKafkaErrorCode::Authentication,
+        _ => false,
+    })
+}
+
+/// Context of a consumer that only asks. What it is told besides is said by whoever asked, in one sentence.
 struct Asking(Common);
 
 impl rdkafka::ClientContext for Asking {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
-    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        Common::write_log(level, facility, message);
-    }
+    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
 
-    fn error(&self, error: KafkaError, reason: &str) {
-        Common::write_error(&error, reason);
-    }
+    fn error(&self, _: KafkaError, _: &str) {}
 
     fn generate_oauth_token(
         &self,
@@ -257,6 +271,12 @@ fn misconfigured(error: &KafkaError) -> OpenError {
     OpenError::configuration(format!(
         "the Kafka client does not take this configuration ({error}); correct it"
     ))
+}
+
+fn refused() -> OpenError {
+    OpenError::unavailable(
+        "the Kafka brokers refuse the user or the password; check security.sasl and its password",
+    )
 }
 
 fn away(error: &KafkaError) -> OpenError {
