@@ -246,7 +246,9 @@ impl Member {
             .is_some_and(|t| t.epoch == epoch)
         {
             // Dropping the keeper loses the lease.
-            state.tenancies.remove(&index);
+            let let_go = state.tenancies.remove(&index);
+            let committed = let_go.map(|tenancy| tenancy.recorded.offset());
+            tracing::debug!(stream = ?self.stream, index, epoch, committed, "a lease is let go");
         }
     }
 

@@ -21,6 +21,9 @@ use super::{Member, State};
 use crate::bookmark::Bookmark;
 use crate::error::{CommitAnswer, of_commit};
 
+/// A commit that takes longer is worth a line in a log that somebody reads for it.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// A commit of one span.
 pub(super) struct Letter {
     pub(super) slot: Arc<Slot>,
@@ -91,8 +94,15 @@ fn run(member: &Member, consumer: &Consumer, round: u64) {
         let sent = Instant::now();
         let answer = match commit(consumer, &letters) {
             Ok(()) => CommitAnswer::Ok,
-            Err(error) => of_commit(error.rdkafka_error_code()),
+            Err(error) => {
+                tracing::debug!(stream = ?member.stream, %error, "a commit was not taken");
+                of_commit(error.rdkafka_error_code())
+            }
         };
+        let (took, spans) = (sent.elapsed(), letters.len());
+        if took > SLOW {
+            tracing::debug!(stream = ?member.stream, spans, ?answer, ?took, "a commit was slow");
+        }
         member.answered(letters, answer, sent, round);
     }
 }

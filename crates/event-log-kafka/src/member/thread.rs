@@ -166,6 +166,7 @@ impl Polling {
     /// ends. Partitions that are not in use stay with us and are not read.
     fn assign(&mut self, seats: &[Seat]) -> KafkaResult<()> {
         let indexes = self.indexes(seats);
+        tracing::debug!(stream = ?self.member.stream, spans = ?indexes, "spans are assigned");
         if indexes.len() < seats.len() {
             tracing::warn!(
                 unused = seats.len() - indexes.len(),
@@ -187,6 +188,7 @@ impl Polling {
     /// Asks the holders to finish; the group waits meanwhile.
     fn revoke(&mut self, seats: &[Seat]) {
         let indexes = self.indexes(seats);
+        tracing::debug!(stream = ?self.member.stream, spans = ?indexes, "spans are wanted back");
         let undelivered = {
             let mut state = self.member.state.lock();
             for index in &indexes {
@@ -212,6 +214,7 @@ impl Polling {
     /// The leases are lost already; nobody is waited for.
     fn give_up(&mut self, seats: &[Seat]) {
         let mut indexes = self.indexes(seats);
+        tracing::debug!(stream = ?self.member.stream, spans = ?indexes, "spans are lost");
         // What was being drained is lost with the rest.
         if let Some(drain) = self.drain.take() {
             indexes.extend(drain.indexes);
@@ -256,6 +259,7 @@ impl Polling {
 
     fn unassign(&mut self, indexes: &BTreeSet<u16>) -> KafkaResult<()> {
         let ours: BTreeSet<_> = indexes.intersection(&self.owned).copied().collect();
+        tracing::debug!(stream = ?self.member.stream, spans = ?ours, "spans are given back");
         for index in &ours {
             self.member.slots[index].close();
             self.owned.remove(index);
@@ -348,7 +352,9 @@ impl Polling {
         }
     }
 
-    /// Whether this consumer is to be closed.
+    /// Whether this consumer is to be closed. Not while a request is on its way: it may wait behind our
+    /// part in a rebalance, and so would the word that we leave. A member that went without it holds
+    /// its group up until its session ends, and the leases of the others run out meanwhile.
     fn is_over(&self) -> bool {
         let state = self.member.state.lock();
         let by = match (state.standing, self.restart) {
@@ -356,7 +362,8 @@ impl Polling {
             (Standing::Ended, _) => return true,
             (Standing::Joined, None) => return false,
         };
-        state.tenancies.is_empty() || Instant::now() >= by
+        let idle = state.tenancies.is_empty() && !state.outbox.is_busy();
+        idle || Instant::now() >= by
     }
 
     /// Leaves the group. Closing waits for the brokers, in vain if they are away, but not for long.

@@ -2,4 +2,5 @@
 
 mod brokers;
 mod frozen;
+mod leaving;
 mod offsets;
