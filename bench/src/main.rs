@@ -10,8 +10,8 @@
 //! - [`sink`], [`bare`], [`commits`], [`matching`] and [`settling`] are what the children run: the
 //!   receiver, the bare POST loop, the engine alone, the index alone, the settler alone.
 //! - [`server`] and [`process`] start `fanfare serve` and read its CPU and memory from the kernel.
-//! - [`publish`] is the load; [`round`] one interleaved round; [`memory`], [`latency`] and [`aging`]
-//!   what is measured once.
+//! - [`publish`] is the load; [`round`] one interleaved round; [`memory`], [`latency`], [`isolation`]
+//!   and [`aging`] what is measured once.
 //! - [`report`] makes the table and `bench/RESULTS.md`.
 //!
 //! A figure that cannot be measured fails the run: nothing is printed by rote.
@@ -29,6 +29,7 @@ mod bare;
 mod child;
 mod commits;
 mod histogram;
+mod isolation;
 mod latency;
 mod machine;
 mod matching;
@@ -113,6 +114,9 @@ async fn short(settings: &Settings) -> Result<report::Report> {
     }
     if settings.wants("latency") {
         latency::run(settings, &mut report).await?;
+    }
+    if settings.wants("isolation") {
+        isolation::run(settings, &mut report).await?;
     }
     if settings.wants("memory") {
         memory::run(settings, &mut report).await?;

@@ -30,6 +30,8 @@ use crate::histogram::Histogram;
 
 /// How every body starts; what follows is [`stamp`].
 pub(crate) const BODY_START: &str = "{\"t\":\"";
+/// Requests whose path begins like this are never answered, and not counted.
+pub(crate) const HANG: &str = "hang";
 const REPORT_EVERY: Duration = Duration::from_millis(2);
 
 /// Sixteen digits of now, in microseconds.
@@ -179,6 +181,9 @@ async fn answer(
     request: Request<Incoming>,
     seen: Rc<Seen>,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
+    if request.uri().path()[1..].starts_with(HANG) {
+        return std::future::pending().await;
+    }
     let mut body = request.into_body();
     let mut first = None;
     while let Some(Ok(frame)) = body.frame().await {
