@@ -22,6 +22,7 @@ const OTHERS: &[&str] = &[
     "java",
     "mvn",
     "setpriv",
+    "openssl",
 ];
 
 #[test]
