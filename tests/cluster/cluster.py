@@ -234,6 +234,8 @@ class Load:
     def __init__(self, release, port, rate, more):
         command = [*INSIDE, "python3", HERE / "ledger.py", "--server", release.service(), "--listen",
                    f"{NODE}:{port}", "--fanfare", FANFARE, "--key-file", release.key_file, "--rate", rate, *more]
+        self.namespace = release.namespace
+        self.restarted = self._restarted()
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()
 
@@ -257,10 +259,15 @@ class Load:
 
         eventually(f"{events} more events", seconds, further)
 
+    def _restarted(self):
+        """Containers that are not a pod's first: a crash may repeat something."""
+        return {file.stem for file in LOGS.glob(f"{self.namespace}.*.log") if not file.stem.endswith(".0")}
+
     def stop(self):
         self.process.stdin.write("stop\n")
         self.process.stdin.flush()
         result = self._answer()
+        result["restarted"] = sorted(self._restarted() - self.restarted)
         repeats = result.pop("repeats")
         if repeats:
             (LOGS / f"repeats.{self.process.pid}.json").write_text(json.dumps({**result, "repeats": repeats}, indent=1))
@@ -282,3 +289,4 @@ def nothing_lost(result, repeated=None):
     assert result["repeated_with_another_id"] == 0, said
     if repeated is not None:
         assert result["repeated"] <= repeated, said
+        assert not result["restarted"], said
