@@ -54,7 +54,7 @@ test-faults: needs-test ## Brokers, stores and groups in trouble under load: the
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
 	  cargo test --locked -p fanfare-tests --test distributed -- --nocapture --ignored
 
-test-docker: needs-test ## The image and compose.yaml on a real Docker engine, through crashes (about 10 minutes the first time)
+test-docker: needs-test ## The image and compose.yaml on a real Docker engine, through crashes (the first time half an hour on two busy cores, then minutes)
 	@.ci/needs docker
 	@cargo run --quiet --locked -p fanfare-test-services --bin fanfare-services -- fetch
 	@tests/docker/run
@@ -63,9 +63,9 @@ test-chart: needs-test ## The Helm chart: linted, rendered, judged by Kubernetes
 	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins
 	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/chart/run
 
-test-cluster: needs-test ## The chart on a real Kubernetes (KUBECONFIG's, else one of its own): upgraded, killed, drained under load
+test-cluster: needs-test ## The chart on a real Kubernetes (KUBECONFIG's, else one of its own): upgraded, killed, drained under load (ARGS go to pytest)
 	@[ -n "$${FANFARE_BIN:-}" ] || [ -x $(TARGET_DIR)/debug/fanfare ] || cargo build --locked -p fanfare --bins
-	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/cluster/run
+	@FANFARE_BIN=$${FANFARE_BIN:-$(abspath $(TARGET_DIR))/debug/fanfare} tests/cluster/run $(ARGS)
 
 cluster-up: needs-test ## A Kubernetes cluster on this machine with the chart installed, until cluster-down
 	@tests/cluster/person

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import subprocess
+import threading
 import time
 
 import yaml
@@ -21,7 +22,17 @@ INSIDE = os.environ.get("FANFARE_INSIDE", "").split()
 NODE = os.environ.get("FANFARE_NODE_ADDRESS", "10.240.0.1")
 TAGS = ("0.1.0", "0.1.0-next")
 RATE = float(os.environ.get("FANFARE_RATE", "40"))
+# Where the logs of pods go, and what came more than once.
+LOGS = pathlib.Path(os.environ["FANFARE_LOGS"])
 TABLE = []
+# What a server answers, be it good or bad.
+ASK = """
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.read().decode())
+"""
 
 
 def run(*command, timeout=120, text=None, check=True):
@@ -45,7 +56,9 @@ def get(kind, name=None, namespace=None, selector=None):
 
 
 def eventually(what, seconds, ask):
-    """Asks until the answer is true, and returns it."""
+    """Asks until the answer is true, and returns it. So many seconds are enough for a machine that does nothing
+    else; a busy one gets more."""
+    seconds *= 3
     until = time.monotonic() + seconds
     while True:
         try:
@@ -65,6 +78,35 @@ def restarts(pods):
     return sum(s["restartCount"] for pod in pods for s in pod["status"].get("containerStatuses", []))
 
 
+class Logs:
+    """Follows the log of every container of a namespace into a file of its own, until the pod is gone."""
+
+    RUNNING = "custom-columns=:.metadata.name,:.status.containerStatuses[*].restartCount,:.status.containerStatuses[*].state.running.startedAt"
+
+    def __init__(self, namespace):
+        self.namespace, self.followed, self.processes = namespace, set(), []
+        self.watch = self._start(subprocess.PIPE, "get", "pods", "--watch", "--no-headers", "-o", self.RUNNING)
+        threading.Thread(target=self._follow_all, daemon=True).start()
+
+    def _start(self, out, *arguments):
+        process = subprocess.Popen(["kubectl", "-n", self.namespace, *arguments], stdout=out, stderr=subprocess.DEVNULL, text=True)
+        self.processes.append(process)
+        return process
+
+    def _follow_all(self):
+        for line in self.watch.stdout:
+            match line.split():
+                case [pod, count, since] if since != "<none>" and (pod, count) not in self.followed:
+                    self.followed.add((pod, count))
+                    with open(LOGS / f"{self.namespace}.{pod}.{count}.log", "w") as file:
+                        self._start(file, "logs", "--follow", pod)
+
+    def end(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+
 class Release:
     """The chart, installed in a namespace of its own that enforces restricted Pod Security."""
 
@@ -80,6 +122,7 @@ class Release:
             "metadata": {"name": namespace, "labels": {
                 "pod-security.kubernetes.io/enforce": "restricted",
                 "pod-security.kubernetes.io/warn": "restricted"}}}))
+        self.followed = Logs(namespace)
 
     def helm(self, *arguments, timeout=330, check=True):
         return run(TOOLS / "helm", *arguments, "-n", self.namespace, timeout=timeout, check=check)
@@ -89,6 +132,10 @@ class Release:
 
     def install(self, tag=TAGS[0], *more, wait="300s", check=True):
         return self.helm("install", "fanfare", CHART, "--wait", "--timeout", wait, *self._values(tag, more), check=check)
+
+    def install_or_upgrade(self, *more, wait="300s", check=True):
+        waiting = ("--wait", "--timeout", wait) if wait else ()
+        return self.helm("upgrade", "--install", "fanfare", CHART, *waiting, *self._values(TAGS[0], more), check=check)
 
     def upgrade(self, tag, *more):
         return self.helm("upgrade", "fanfare", CHART, "--wait", "--timeout", "300s", *self._values(tag, more))
@@ -113,9 +160,9 @@ class Release:
 
     def readiness(self, pod):
         """What /readyz of a pod says."""
-        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}:7401/proxy/readyz"
-        done = run("kubectl", "get", "--raw", path, check=False)
-        return (done.stdout + done.stderr).strip()
+        address = get("pod", pod, self.namespace)["status"].get("podIP", "")
+        done = run(*INSIDE, "python3", "-c", ASK, f"http://{address}:7401/readyz", check=False)
+        return done.stdout.strip() or done.stderr.strip()
 
     def sigkill(self, pod):
         """Kills the container of a pod, as the kernel would."""
@@ -143,9 +190,19 @@ class Release:
             largest[component] = max(largest.get(component, 0), share)
         return largest
 
+    def memory_meanwhile(self, seconds):
+        """The same, at its largest within so many seconds."""
+        largest, until = {}, time.monotonic() + seconds
+        while time.monotonic() < until:
+            for component, share in self.memory().items():
+                largest[component] = max(largest.get(component, 0), share)
+            time.sleep(2)
+        return largest
+
     def gone(self):
         self.helm("uninstall", "fanfare", "--wait", "--timeout", "120s", check=False)
         kubectl("delete", "namespace", self.namespace, "--wait=true", "--timeout=120s", timeout=150)
+        self.followed.end()
 
 
 def working_set(uid):
@@ -177,6 +234,8 @@ class Load:
     def __init__(self, release, port, rate, more):
         command = [*INSIDE, "python3", HERE / "ledger.py", "--server", release.service(), "--listen",
                    f"{NODE}:{port}", "--fanfare", FANFARE, "--key-file", release.key_file, "--rate", rate, *more]
+        self.namespace = release.namespace
+        self.restarted = self._restarted()
         self.process = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer()
 
@@ -200,10 +259,19 @@ class Load:
 
         eventually(f"{events} more events", seconds, further)
 
+    def _restarted(self):
+        """Containers that are not a pod's first: a crash may repeat something."""
+        return {file.stem for file in LOGS.glob(f"{self.namespace}.*.log") if not file.stem.endswith(".0")}
+
     def stop(self):
         self.process.stdin.write("stop\n")
         self.process.stdin.flush()
-        return self._answer()
+        result = self._answer()
+        result["restarted"] = sorted(self._restarted() - self.restarted)
+        repeats = result.pop("repeats")
+        if repeats:
+            (LOGS / f"repeats.{self.process.pid}.json").write_text(json.dumps({**result, "repeats": repeats}, indent=1))
+        return result
 
 
 def figures(result):
@@ -221,3 +289,4 @@ def nothing_lost(result, repeated=None):
     assert result["repeated_with_another_id"] == 0, said
     if repeated is not None:
         assert result["repeated"] <= repeated, said
+        assert not result["restarted"], said

@@ -1,9 +1,18 @@
-"""A table of what was shown, at the end."""
+"""A table of what was shown, at the end; and Kafka and the CQL store, for all who need them."""
 
 import time
 
+import backends
 import cluster
 import pytest
+
+
+@pytest.fixture(scope="session")
+def stores():
+    """Kafka and the CQL store."""
+    backends.make()
+    yield
+    backends.remove()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import base64
 import collections
+import datetime
 import hashlib
 import hmac
 import json
@@ -37,6 +38,7 @@ SLOW_SECONDS = 20
 
 accepted = {}  # id of an event -> the paths that it is owed to
 arrived = collections.Counter()  # (path, id of an event) -> how often
+arrivals = collections.defaultdict(list)  # the same -> when, and under which id
 by_webhook = collections.Counter()
 wrong = []  # what should never have come
 publishing = {"calls": 0, "repeated_calls": 0, "refused": collections.Counter(), "given_up": 0, "longest_s": 0.0}
@@ -70,6 +72,7 @@ async def subscriber(reader, writer):
             elif json.loads(body).get("id") != event:
                 wrong.append(f"{path} {event}: the body is another's")
             arrived[path, event] += 1
+            arrivals[path, event].append((datetime.datetime.now(datetime.timezone.utc).isoformat(), headers["webhook-id"]))
             by_webhook[headers["webhook-id"]] += 1
             if path.endswith("/slow"):
                 await asyncio.sleep(SLOW_SECONDS)
@@ -175,6 +178,11 @@ def result():
     }
 
 
+def repeats():
+    """What came more than once, and when, to be looked for in the logs of the pods."""
+    return {" ".join(key): times for key, times in arrivals.items() if len(times) > 1}
+
+
 def say(what):
     print(json.dumps(what), flush=True)
 
@@ -207,7 +215,7 @@ async def main():
     settled = time.monotonic() - stopped
     # What comes twice comes a little later.
     await asyncio.sleep(SLOW_SECONDS + 5 if given.slow else 3)
-    say({**result(), "settled_s": round(settled, 1)})
+    say({**result(), "settled_s": round(settled, 1), "repeats": repeats()})
     server.close()
     os._exit(0)
 

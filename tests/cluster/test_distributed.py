@@ -3,38 +3,14 @@
 import threading
 import time
 
+import backends
 import cluster
 import pytest
 from cluster import TAGS, eventually, figures, get, kubectl, nothing_lost
 
-BACKENDS = ("kafka", "scylla")
-
-
-def scale(name, count):
-    kubectl("-n", "backends", "scale", f"deployment/{name}", f"--replicas={count}")
-
-
-def backend_up(name):
-    scale(name, 1)
-    kubectl("-n", "backends", "rollout", "status", f"deployment/{name}", "--timeout=120s", timeout=130)
-
-
-def backend_down(name):
-    scale(name, 0)
-    eventually(f"{name} is gone", 60, lambda: not get("pods", namespace="backends", selector=f"app={name}"))
-
 
 @pytest.fixture(scope="module")
-def backends():
-    kubectl("apply", "-f", cluster.HERE / "backends.yaml")
-    for name in BACKENDS:
-        backend_up(name)
-    yield
-    kubectl("delete", "namespace", "backends", "--wait=true", "--timeout=120s", timeout=150)
-
-
-@pytest.fixture(scope="module")
-def release(backends, tmp_path_factory):
+def release(stores, tmp_path_factory):
     release = cluster.Release("market", "distributed.yaml", tmp_path_factory.mktemp("market"))
     release.install()
     yield release
@@ -60,23 +36,37 @@ def test_publish_through_the_service(release, shown):
     settled(release)
     with release.load(9001) as load:
         load.passes(200)
-        memory = release.memory()
         result = load.stop()
     nothing_lost(result, repeated=0)
-    shown("distributed: install --wait, two and two", f"{figures(result)}; memory of limits " + ", ".join(f"{k} {v:.0f} %" for k, v in memory.items()))
-    assert max(memory.values()) < 60
+    shown("distributed: install --wait, two and two", figures(result))
+
+
+def test_memory(release, shown):
+    settled(release)
+    with release.load(9001, "--slow", rate=3 * cluster.RATE) as load:
+        memory = release.memory_meanwhile(60)
+        result = load.stop()
+    nothing_lost(result, repeated=0)
+    shares = ", ".join(f"{part} {share:.0f} %" for part, share in sorted(memory.items()))
+    shown("distributed: memory of the limit, under load", f"{shares}; {figures(result)}")
+    assert set(memory) == {"router", "worker"} and max(memory.values()) < 60
 
 
 def test_upgrade_and_roll_back(release, shown):
+    """The next version has one more migration: until the last old pod has drained, and after the roll back,
+    programs of the older schema work on the newer one."""
     settled(release)
+    before = backends.schema()
     with release.load(9001) as load:
         upgrade(release, load)
+        after = backends.schema()
         release.helm("rollback", "fanfare", "--wait", "--timeout", "300s")
         eventually("new pods gone", 120, lambda: both_ready(release, tag=TAGS[0]))
         load.passes(100)
         result = load.stop()
     nothing_lost(result, repeated=0)
-    shown("distributed: upgrade to another tag, and rollback", figures(result))
+    assert after == before + 1
+    shown("distributed: upgrade over a migration, and rollback", f"schema {before} to {after}; {figures(result)}")
 
 
 def test_upgrade_with_a_slow_endpoint(release, shown):
@@ -137,18 +127,18 @@ def test_a_container_is_killed(release, shown, part):
     shown(f"distributed: {part} SIGKILLed under load", figures(result))
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", backends.NAMES)
 def test_a_backend_goes_away(release, shown, name):
     settled(release)
     with release.load(9001, "--settle", "240") as load:
         load.passes(100)
         before = cluster.restarts(release.pods())
-        backend_down(name)
+        backends.down(name)
         eventually("pods not ready", 120, lambda: not any(map(cluster.ready, release.pods())))
         said = release.readiness(release.pods("worker")[0]["metadata"]["name"])
         time.sleep(60)
         assert cluster.restarts(release.pods()) == before
-        backend_up(name)
+        backends.up(name)
         began = time.monotonic()
         settled(release, seconds=180)
         took = time.monotonic() - began
@@ -159,11 +149,11 @@ def test_a_backend_goes_away(release, shown, name):
     shown(f"distributed: {name} away for a minute", f"{figures(result)}; ready {took:.0f} s after; it said: {said[-160:]!r}")
 
 
-@pytest.mark.parametrize("name", BACKENDS)
-def test_a_backend_is_away_at_install(backends, tmp_path, shown, name):
+@pytest.mark.parametrize("name", backends.NAMES)
+def test_a_backend_is_away_at_install(stores, tmp_path, shown, name):
     release = cluster.Release(f"early-{name}", "distributed.yaml", tmp_path)
     try:
-        backend_down(name)
+        backends.down(name)
         more = ("--set", f"cql.keyspace=early_{name}", "--set", f"settings.kafka.topic_prefix=early-{name}")
         # With Kafka away the migration succeeds; with the store away it waits, and says for what.
         installing = threading.Thread(target=lambda: release.install(TAGS[0], *more), daemon=True)
@@ -175,13 +165,14 @@ def test_a_backend_is_away_at_install(backends, tmp_path, shown, name):
         time.sleep(30)
         assert not any(p["metadata"]["labels"]["app.kubernetes.io/name"] == "fanfare" and cluster.ready(p) for p in pods())
         assert cluster.restarts(pods()) == 0
-        said = release.logs(waits()[0]["metadata"]["name"], "--tail=1").strip()
-        assert "wait" in said, said
-        backend_up(name)
+        said = release.logs(waits()[0]["metadata"]["name"]).strip().splitlines()
+        said = [line for line in said if "waiting: " in line]
+        assert said, "it does not say for what it waits"
+        backends.up(name)
         installing.join(240)
         assert not installing.is_alive() and both_ready(release)
         assert cluster.restarts(release.pods()) == 0
-        shown(f"distributed: {name} away at install", f"no restart, ready by itself; it said: {said[-200:]}")
+        shown(f"distributed: {name} away at install", f"no restart, ready by itself; it said: {said[0][-200:]}")
     finally:
-        backend_up(name)
+        backends.up(name)
         release.gone()

@@ -14,12 +14,12 @@ def release(tmp_path_factory):
 
 
 def test_publish_through_the_service(release, shown):
-    with release.load(9001) as load:
+    with release.load(9001, rate=3 * cluster.RATE) as load:
+        memory = release.memory_meanwhile(30)
         load.passes(200)
-        memory = release.memory()
         result = load.stop()
     nothing_lost(result, repeated=0)
-    shown("embedded: install --wait, published via the Service", f"{figures(result)}; memory {memory['embedded']:.0f} % of limit")
+    shown("embedded: install --wait, published via the Service", f"{figures(result)}; memory {memory['embedded']:.0f} % of the limit")
     assert memory["embedded"] < 60
 
 
