@@ -16,7 +16,7 @@ use fanfare_event_log::{Outgoing, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::{Settings, child};
+use crate::{Settings, child, publish};
 
 /// What the engine did.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,8 +58,7 @@ async fn append(dir: &Path, in_flight: usize, seconds: u64) -> Result<Commits> {
     })
     .await?;
     let (log, count) = (embedded.log(), Arc::new(AtomicU64::new(0)));
-    // About what an event of 1 KiB is as a record.
-    let bytes = Bytes::from(vec![b'x'; 1200]);
+    let bytes = Bytes::from(vec![b'x'; publish::RECORD_BYTES]);
     let mut producers = JoinSet::new();
     let warm = Instant::now() + Duration::from_millis(500);
     let end = warm + Duration::from_secs(seconds);

@@ -13,6 +13,11 @@ pub(crate) fn cpu(pid: u32) -> Result<u64> {
     Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
+/// The same of several processes together.
+pub(crate) fn cpu_of_all(pids: &[u32]) -> Result<u64> {
+    pids.iter().map(|pid| cpu(*pid)).sum()
+}
+
 /// Resident memory now, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     status(pid, "VmRSS:")
