@@ -21,6 +21,8 @@ const LAST_LINES: usize = 20;
 /// How long routing may stand still.
 const STANDSTILL_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A router's counter of events that it has routed.
+pub(crate) const ROUTED: &str = "fanfare_router_events_total";
 /// Of all loads.
 const ENDPOINTS_MAX: u32 = 1000;
 /// Partitions of the bare producer's topic: as many as an event topic has by default.
@@ -188,7 +190,7 @@ endpoints_per_tenant_max = {ENDPOINTS_MAX}
     pub(crate) async fn routed(&self) -> Result<u64> {
         let mut events = 0;
         for router in &self.routers {
-            events += admin::counter(router.admin(), "fanfare_router_events_total").await?;
+            events += admin::counter(router.admin(), ROUTED).await?;
         }
         Ok(events)
     }

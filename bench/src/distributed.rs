@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cluster::{BARE_TOPIC, Cluster, PARTITIONS};
+use crate::cluster::{BARE_TOPIC, Cluster, PARTITIONS, ROUTED};
 use crate::echo::Echo;
 use crate::publish::{Load, Way};
 use crate::report::{Report, Row, median};
 use crate::round::{self, AFTERMATH, Cost, ENDPOINTS, LENGTH, STEADY, Scenario};
 use crate::sink::Sink;
-use crate::{Settings, bare, latency, machine, producer};
+use crate::{Settings, admin, bare, latency, machine, producer};
 
 const ABOUT: &str = "The last run of `make bench-distributed`; everything in a row was measured in that one run.\n\
      CPU is that of whole processes, as the kernel counts it: of the router, of the delivery worker, or of both;\n\
@@ -238,6 +238,7 @@ impl Bench {
         let took = started.elapsed();
         let events = self.nobody.published() - before;
         self.cluster.routes(routed + events).await?;
+        tokio::time::sleep(AFTERMATH).await;
         Ok(Cost {
             cpu: (router.cpu()? - cpu) as f64 / events as f64,
             rate: events as f64 / took.as_secs_f64(),
@@ -302,16 +303,25 @@ impl Bench {
         self.cluster.add_router().await?;
         self.cluster.add_worker().await?;
         let router = self.cluster.routers.last().context("no router")?;
+        let worker = self.cluster.workers.last().context("no worker")?;
         loads.push(self.one.load.through(router.connect().await?));
         // What the first ones hold is shared out.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        let pids = self.cluster.pids();
+        let (pids, before) = (self.cluster.pids(), self.one.load.published());
         let double = round::cost(&pids, &self.one.sink, &loads, &ONE).await?;
+        let events = (self.one.load.published() - before) as f64;
+        let routed = admin::counter(router.admin(), ROUTED).await? as f64;
+        let sent = admin::counter(worker.admin(), "fanfare_delivery_attempts_total").await? as f64;
         Ok(Row::new("2 routers and 2 workers against 1 and 1", "reported")
             .said(format!("{:.2} x the rate", double.rate / single.rate), None)
             .note(format!(
-                "one endpoint per event, a stream to each router: {:.0}/s at {:.1} us against {:.0}/s at {:.1} us; not on cores of their own: all share the CPUs with each other, the broker and the store",
-                double.rate, double.cpu, single.rate, single.cpu
+                "one endpoint per event, a stream to each router: {:.0}/s at {:.1} us against {:.0}/s at {:.1} us; the new ones routed {:.0} % and delivered {:.0} %; not on cores of their own: all share the CPUs with each other, the broker and the store",
+                double.rate,
+                double.cpu,
+                single.rate,
+                single.cpu,
+                100.0 * routed / events,
+                100.0 * sent / events
             )))
     }
 

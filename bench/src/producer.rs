@@ -41,7 +41,7 @@ pub(crate) async fn measure(
 }
 
 /// Tells the loop of each record that was acknowledged or not.
-struct Acknowledged(mpsc::Sender<Result<()>>);
+struct Acknowledged(mpsc::SyncSender<Result<()>>);
 
 impl ClientContext for Acknowledged {}
 
@@ -61,8 +61,9 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let topic = arguments.next().context("TOPIC")?;
     let partitions: i32 = arguments.next().context("PARTITIONS")?.parse()?;
     let records: u64 = arguments.next().context("RECORDS")?.parse()?;
-    let window: u64 = arguments.next().context("WINDOW")?.parse()?;
-    let (sender, acknowledged) = mpsc::channel();
+    let window: usize = arguments.next().context("WINDOW")?.parse()?;
+    // Has room for all that can be reported.
+    let (sender, acknowledged) = mpsc::sync_channel(window);
     let producer: ThreadedProducer<_> = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
