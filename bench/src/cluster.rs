@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use fanfare_test_services::{cql, kafka};
+use fanfare_test_services::{Node, cql, kafka};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -184,6 +184,12 @@ endpoints_per_tenant_max = {ENDPOINTS_MAX}
     pub(crate) fn pids(&self) -> Vec<u32> {
         let programs = self.routers.iter().chain(&self.workers);
         programs.map(Program::pid).collect()
+    }
+
+    /// Process ids of the broker and the node.
+    pub(crate) fn pids_of_services(&self) -> impl Iterator<Item = u32> {
+        let nodes = self.kafka.nodes().iter().chain(self.cql.nodes());
+        nodes.filter_map(Node::pid)
     }
 
     /// Events that the running routers have routed.

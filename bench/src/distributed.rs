@@ -5,17 +5,19 @@
 //! All of it shares the CPUs of one machine with the broker and the store, whose work is not
 //! counted. The same router and worker run throughout, so that nothing but the load changes.
 
+mod pairs;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::cluster::{BARE_TOPIC, Cluster, PARTITIONS, ROUTED};
+use crate::cluster::Cluster;
 use crate::echo::Echo;
 use crate::publish::{Load, Way};
 use crate::report::{Report, Row, median};
 use crate::round::{self, AFTERMATH, Cost, ENDPOINTS, LENGTH, STEADY, Scenario};
 use crate::sink::Sink;
-use crate::{Settings, admin, bare, latency, machine, producer};
+use crate::{Settings, bare, latency, machine};
 
 const ABOUT: &str = "The last run of `make bench-distributed`; everything in a row was measured in that one run.\n\
      CPU is that of whole processes, as the kernel counts it: of the router, of the delivery worker, or of both;\n\
@@ -165,6 +167,9 @@ impl Bench {
             report.add(row);
             self.set_repeats_aside();
         }
+        if settings.wants("front") {
+            self.front(settings.rounds, report).await?;
+        }
         report.add(self.repeats());
         Ok(())
     }
@@ -179,9 +184,7 @@ impl Bench {
 
     async fn round(&mut self, found: &mut Found) -> Result<()> {
         let first = bare::flat_out(&self.sink, 2).await?;
-        let brokers = self.cluster.brokers();
-        let produced =
-            producer::measure(&brokers, BARE_TOPIC, PARTITIONS, PUBLISHES, WINDOW).await?;
+        let produced = self.bare_producer().await?;
         eprintln!("  bare producer: {produced:.1?}");
         found.producer.push(produced.cpu);
         found.producer_rate.push(produced.rate);
@@ -293,35 +296,6 @@ impl Bench {
             .note(format!(
                 "50 endpoints per event; {:.0} deliveries/s by the worker alone, {:.1} us each; steady: {steady:.0}/s with publisher and router at work on the same CPUs",
                 drained.rate, drained.cpu
-            )))
-    }
-
-    async fn scale(&mut self) -> Result<Row> {
-        let mut loads = vec![self.one.load.clone()];
-        let pids = self.cluster.pids();
-        let single = round::cost(&pids, &self.one.sink, &loads, &ONE).await?;
-        self.cluster.add_router().await?;
-        self.cluster.add_worker().await?;
-        let router = self.cluster.routers.last().context("no router")?;
-        let worker = self.cluster.workers.last().context("no worker")?;
-        loads.push(self.one.load.through(router.connect().await?));
-        // What the first ones hold is shared out.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        let (pids, before) = (self.cluster.pids(), self.one.load.published());
-        let double = round::cost(&pids, &self.one.sink, &loads, &ONE).await?;
-        let events = (self.one.load.published() - before) as f64;
-        let routed = admin::counter(router.admin(), ROUTED).await? as f64;
-        let sent = admin::counter(worker.admin(), "fanfare_delivery_attempts_total").await? as f64;
-        Ok(Row::new("2 routers and 2 workers against 1 and 1", "reported")
-            .said(format!("{:.2} x the rate", double.rate / single.rate), None)
-            .note(format!(
-                "one endpoint per event, a stream to each router: {:.0}/s at {:.1} us against {:.0}/s at {:.1} us; the new ones routed {:.0} % and delivered {:.0} %; not on cores of their own: all share the CPUs with each other, the broker and the store",
-                double.rate,
-                double.cpu,
-                single.rate,
-                single.cpu,
-                100.0 * routed / events,
-                100.0 * sent / events
             )))
     }
 

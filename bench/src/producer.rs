@@ -1,5 +1,5 @@
-//! The reference for durable publishes: a bare librdkafka producer with the settings of the event
-//! log's, in a process of its own.
+//! The reference for durable publishes: a bare librdkafka producer that has its settings from the
+//! event log and writes the same records, in a process of its own.
 //!
 //! `producer BROKERS TOPIC PARTITIONS RECORDS WINDOW`: as many records as `WINDOW` are not
 //! acknowledged at any time.
@@ -8,8 +8,10 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
-use rdkafka::ClientConfig;
+use fanfare_event_log::Stream;
+use fanfare_event_log_kafka::KafkaConfig;
 use rdkafka::client::ClientContext;
+use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 use serde::{Deserialize, Serialize};
 
@@ -64,15 +66,16 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let window: usize = arguments.next().context("WINDOW")?.parse()?;
     // Has room for all that can be reported.
     let (sender, acknowledged) = mpsc::sync_channel(window);
-    let producer: ThreadedProducer<_> = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("linger.ms", "2")
-        .set("compression.type", "lz4")
-        .create_with_context(Acknowledged(sender))?;
-    let mut record = publish::body().to_vec();
-    record.resize(publish::RECORD_BYTES, b'x');
+    let config = KafkaConfig {
+        bootstrap_servers: vec![brokers],
+        ..KafkaConfig::default()
+    };
+    let properties = config.producer(Stream::Events)?;
+    let context = Acknowledged(sender);
+    let producer: ThreadedProducer<_> =
+        ThreadedProducer::from_config_and_context(&properties, context)?;
+    // Made once: the loop is to be as cheap as it can be.
+    let record = publish::record()?;
     let write = |count: u64| {
         let mut open = 0;
         for n in 0..count {

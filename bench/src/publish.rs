@@ -1,19 +1,22 @@
 //! The load: events of 1 KiB, published in each of the ways there are, never further ahead of the
 //! deliveries than a bound, so that what is measured is a steady state and not a backlog.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use fanfare_domain::{AcceptedEvent, Data, Event, EventId, EventType, Source, TenantId, Timestamp};
+use fanfare_event_log::record::encode_event;
 use fanfare_proto::v1;
 use fanfare_proto::v1::endpoint_service_client::EndpointServiceClient;
 use fanfare_proto::v1::event::Payload;
 use fanfare_proto::v1::event_service_client::EventServiceClient;
 use fanfare_proto::v1::publish_result;
-use futures::StreamExt as _;
 use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
@@ -22,8 +25,6 @@ use crate::sink::{self, BODY_START, Sink};
 
 /// Bytes of every body.
 const BODY_BYTES: usize = 1024;
-/// About what an event with such a body is as a record of the log.
-pub(crate) const RECORD_BYTES: usize = 1200;
 /// Most deliveries that the load is ahead of the sink.
 const AHEAD_MAX: u64 = 2000;
 
@@ -74,6 +75,28 @@ pub(crate) fn body() -> Bytes {
     body.resize(BODY_BYTES - 2, b'x');
     body.extend(b"\"}");
     body.into()
+}
+
+/// What the router writes to the log of an event with such a body.
+pub(crate) fn record() -> Result<Bytes> {
+    let event = Event {
+        id: EventId::try_new("bench-100000")?,
+        source: Source::try_new("/bench")?,
+        event_type: EventType::try_new("bench.t0")?,
+        subject: None,
+        time: Some(Timestamp::now()),
+        data_content_type: "application/json".into(),
+        data_schema: None,
+        data: Data::Bytes(body()),
+        ordering_key: None,
+        extensions: BTreeMap::new(),
+    };
+    Ok(encode_event(&AcceptedEvent {
+        tenant: TenantId::try_new("default")?,
+        body_hash: event.body_hash(),
+        accept_time: Timestamp::now(),
+        event,
+    }))
 }
 
 /// Starts things evenly: so many a second.
@@ -147,10 +170,8 @@ impl Load {
             let pattern = format!("{name}.t{}", n % types);
             async move { subscribe(channel, url, &pattern).await }
         });
-        let mut creating = stream::iter(creating).buffer_unordered(CREATING);
-        while let Some(created) = creating.next().await {
-            created?;
-        }
+        let creating = stream::iter(creating).buffer_unordered(CREATING);
+        creating.try_collect::<()>().await?;
         Ok(Self {
             fan_out,
             types,
