@@ -156,7 +156,7 @@ impl Load {
             types,
             arrived: Some(sink.counts()),
             arrived_before: sink.count(),
-            ..Self::unwatched(channel, name)
+            ..Self::unwatched(channel.clone(), name)
         })
     }
 
