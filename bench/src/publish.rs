@@ -177,7 +177,7 @@ impl Load {
             types,
             arrived: Some(sink.counts()),
             arrived_before: sink.count(),
-            ..Self::unwatched(channel, name)
+            ..Self::unwatched(channel.clone(), name)
         })
     }
 
