@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long torture test-faults test-chart test-docker test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long bench-distributed torture test-faults test-chart test-docker test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -42,7 +42,11 @@ bench: needs ## Measure (about 5 minutes, quiet machine); bench/RESULTS.md keeps
 
 bench-long: needs ## Measure aging: 5M deliveries, then 5 minutes at half load
 	@cargo build --release --locked -p fanfare -p fanfare-bench
-	@./target/release/fanfare-bench --results bench/RESULTS-LONG.md long
+	@./target/release/fanfare-bench long
+
+bench-distributed: needs-test ## Measure routers and workers on Kafka and Cassandra (about 8 minutes); bench/RESULTS-DISTRIBUTED.md
+	@cargo build --release --locked -p fanfare -p fanfare-bench
+	@./target/release/fanfare-bench distributed
 
 torture: needs-test ## Kill the server 1,000 times under load and count what was lost (FANFARE_SEED=n repeats one)
 	@cargo build --locked --workspace --all-targets

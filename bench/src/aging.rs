@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::publish::Load;
-use crate::report::{Report, Row};
+use crate::report::{self, Report, Row};
 use crate::round::{self, FAN_OUT};
 use crate::server::Server;
 use crate::sink::Sink;
@@ -17,7 +17,7 @@ const BEFORE_LAST: u64 = 5_000_000;
 
 /// The long run.
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
-    let mut report = Report::new(machine::describe(settings));
+    let mut report = Report::new(report::ONE_PROCESS, machine::describe(settings));
     let sink = Sink::start().await?;
     let server = Server::start(settings).await?;
     let load = round::load(&server, &sink, FAN_OUT.fan_out).await?;

@@ -9,14 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use fanfare_domain::Shard;
 use fanfare_embedded::{Embedded, EmbeddedConfig};
 use fanfare_event_log::{Outgoing, Stream};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-use crate::{Settings, child};
+use crate::{Settings, child, publish};
 
 /// What the engine did.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,8 +57,7 @@ async fn append(dir: &Path, in_flight: usize, seconds: u64) -> Result<Commits> {
     })
     .await?;
     let (log, count) = (embedded.log(), Arc::new(AtomicU64::new(0)));
-    // About what an event of 1 KiB is as a record.
-    let bytes = Bytes::from(vec![b'x'; 1200]);
+    let bytes = publish::record()?;
     let mut producers = JoinSet::new();
     let warm = Instant::now() + Duration::from_millis(500);
     let end = warm + Duration::from_secs(seconds);

@@ -1,13 +1,12 @@
 //! What endpoints that hang do to the others: the same load on two servers in turn, of which one has
 //! endpoints that take every request and answer none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::Settings;
-use crate::publish::{Load, Way};
+use crate::publish::{Load, Way, subscribe};
 use crate::report::{Report, Row, median};
 use crate::server::Server;
 use crate::sink::{HANG, Sink};
@@ -57,17 +56,13 @@ async fn p99(settings: &Settings, hanging: u64) -> Result<f64> {
     let server = Server::start(settings).await?;
     for n in 0..ENDPOINTS {
         let path = if n < hanging { HANG } else { "answers" };
-        server
-            .subscribe(sink.url(&format!("{path}/{n}")), &format!("bench.t{n}"))
-            .await?;
+        let (url, pattern) = (sink.url(&format!("{path}/{n}")), format!("bench.t{n}"));
+        subscribe(server.channel(), url, &pattern).await?;
     }
     let load = Load {
-        channel: server.channel(),
         fan_out: 1,
         types: ENDPOINTS,
-        arrived: None,
-        arrived_before: 0,
-        published: Arc::default(),
+        ..Load::unwatched(server.channel(), "bench")
     };
     let events = load
         .run(Way::Unary { window: 64 }, LENGTH, Some(PACE))

@@ -12,7 +12,9 @@
 //! - [`server`] and [`process`] start `fanfare serve` and read its CPU and memory from the kernel.
 //! - [`publish`] is the load; [`round`] one interleaved round; [`memory`], [`latency`], [`isolation`]
 //!   and [`aging`] what is measured once.
-//! - [`report`] makes the table and `bench/RESULTS.md`.
+//! - [`distributed`] measures the same on a [`cluster`] of processes over Kafka and a CQL store;
+//!   its references are [`producer`] and [`echo`], children too.
+//! - [`report`] makes the table and the file of results.
 //!
 //! A figure that cannot be measured fails the run: nothing is printed by rote.
 
@@ -24,10 +26,14 @@
     clippy::cast_sign_loss
 )]
 
+mod admin;
 mod aging;
 mod bare;
 mod child;
+mod cluster;
 mod commits;
+mod distributed;
+mod echo;
 mod histogram;
 mod isolation;
 mod latency;
@@ -35,6 +41,8 @@ mod machine;
 mod matching;
 mod memory;
 mod process;
+mod producer;
+mod program;
 mod publish;
 mod report;
 mod round;
@@ -47,7 +55,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [long]\n       fanfare-bench drive SCENARIO SECONDS [--server FILE]";
+const USAGE: &str = "usage: fanfare-bench [--rounds N] [--server FILE] [--data-dir DIR] [--results FILE] [--only PART]... [--backlog DELIVERIES] [long | distributed]\n       fanfare-bench drive SCENARIO SECONDS [--server FILE] [distributed]";
 
 /// What to run and where.
 #[derive(Clone, Debug)]
@@ -58,12 +66,25 @@ pub(crate) struct Settings {
     pub(crate) server: PathBuf,
     /// Where data directories are made.
     pub(crate) data_dir: PathBuf,
-    /// Where the table goes.
-    pub(crate) results: PathBuf,
+    /// Where the table goes; by default a file of the kind.
+    pub(crate) results: Option<PathBuf>,
     /// Parts to run; none: all.
     pub(crate) only: Vec<String>,
-    /// The long run instead of the short one.
-    pub(crate) long: bool,
+    /// Deliveries that are caught up on.
+    pub(crate) backlog: u64,
+    /// Which run.
+    pub(crate) kind: Kind,
+}
+
+/// What there is to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `fanfare serve`.
+    Short,
+    /// The same for longer.
+    Long,
+    /// Routers and workers over Kafka and a CQL store.
+    Distributed,
 }
 
 fn main() -> Result<()> {
@@ -77,6 +98,8 @@ fn main() -> Result<()> {
         "commits" => commits::run(arguments),
         "matching" => matching::run(),
         "settling" => settling::run(),
+        "producer" => producer::run(arguments),
+        "echo" => echo::run(),
         "drive" => drive(arguments),
         _ => bench(&Settings::parse(std::iter::once(first).chain(arguments))?),
     }
@@ -88,27 +111,31 @@ async fn bench(settings: &Settings) -> Result<()> {
         bail!("this is a debug build; run `make bench`");
     }
     std::fs::create_dir_all(&settings.data_dir)?;
-    let report = if settings.long {
-        aging::run(settings).await?
-    } else {
-        short(settings).await?
+    let report = match settings.kind {
+        Kind::Short => short(settings).await?,
+        Kind::Long => aging::run(settings).await?,
+        Kind::Distributed => distributed::run(settings).await?,
     };
     report.print();
-    report.save(&settings.results)
+    report.save(&settings.results())
 }
 
 /// Keeps a server busy for a profiler: `drive SCENARIO SECONDS`, scenarios by number from 0.
 #[tokio::main(flavor = "current_thread")]
 async fn drive(mut arguments: impl Iterator<Item = String>) -> Result<()> {
     let scenario: usize = arguments.next().context(USAGE)?.parse()?;
-    let seconds = arguments.next().context(USAGE)?.parse()?;
+    let seconds: u64 = arguments.next().context(USAGE)?.parse()?;
     let settings = Settings::parse(arguments)?;
     std::fs::create_dir_all(&settings.data_dir)?;
-    round::drive(&settings, scenario, Duration::from_secs(seconds)).await
+    let length = Duration::from_secs(seconds);
+    match settings.kind {
+        Kind::Distributed => distributed::drive(&settings, scenario, length).await,
+        Kind::Short | Kind::Long => round::drive(&settings, scenario, length).await,
+    }
 }
 
 async fn short(settings: &Settings) -> Result<report::Report> {
-    let mut report = report::Report::new(machine::describe(settings));
+    let mut report = report::Report::new(report::ONE_PROCESS, machine::describe(settings));
     if settings.wants("rounds") {
         round::run(settings, &mut report).await?;
     }
@@ -136,9 +163,10 @@ impl Settings {
             rounds: 3,
             server: beside.join("fanfare"),
             data_dir: beside.join("bench-data"),
-            results: PathBuf::from("bench/RESULTS.md"),
+            results: None,
             only: Vec::new(),
-            long: false,
+            backlog: 200_000,
+            kind: Kind::Short,
         })
     }
 
@@ -150,13 +178,25 @@ impl Settings {
                 "--rounds" => settings.rounds = value()?.parse().context(USAGE)?,
                 "--server" => settings.server = value()?.into(),
                 "--data-dir" => settings.data_dir = value()?.into(),
-                "--results" => settings.results = value()?.into(),
+                "--results" => settings.results = Some(value()?.into()),
                 "--only" => settings.only.push(value()?),
-                "long" => settings.long = true,
+                "--backlog" => settings.backlog = value()?.parse().context(USAGE)?,
+                "long" => settings.kind = Kind::Long,
+                "distributed" => settings.kind = Kind::Distributed,
                 _ => bail!("{USAGE}"),
             }
         }
         Ok(settings)
+    }
+
+    fn results(&self) -> PathBuf {
+        self.results.clone().unwrap_or_else(|| {
+            PathBuf::from(match self.kind {
+                Kind::Short => "bench/RESULTS.md",
+                Kind::Long => "bench/RESULTS-LONG.md",
+                Kind::Distributed => "bench/RESULTS-DISTRIBUTED.md",
+            })
+        })
     }
 
     fn wants(&self, part: &str) -> bool {

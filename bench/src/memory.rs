@@ -1,14 +1,13 @@
 //! Resident memory: idle, under load, and with a million events behind an endpoint that is dead;
 //! and how soon a killed server is ready again with those.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use tokio::net::TcpListener;
 
 use crate::Settings;
-use crate::publish::{Load, Way};
+use crate::publish::{self, Load, Way};
 use crate::report::{Report, Row};
 use crate::round::{self, ENDPOINTS};
 use crate::server::Server;
@@ -42,17 +41,8 @@ async fn undelivered(settings: &Settings, report: &mut Report) -> Result<()> {
     let server = Server::start(settings).await?;
     // Nobody listens there any more.
     let dead = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-    server
-        .subscribe(format!("http://{dead}/dead"), "bench.t0")
-        .await?;
-    let load = Load {
-        channel: server.channel(),
-        fan_out: 0,
-        types: 1,
-        arrived: None,
-        arrived_before: 0,
-        published: Arc::default(),
-    };
+    publish::subscribe(server.channel(), format!("http://{dead}/dead"), "bench.t0").await?;
+    let load = Load::unwatched(server.channel(), "bench");
     load.exactly(UNDELIVERED, 1000).await?;
     let name = "1M undelivered events behind a dead endpoint, most";
     report.add(row(name, "<= 250 MiB", server.resident_max()?, 250.0));

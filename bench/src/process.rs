@@ -1,6 +1,8 @@
 //! What the kernel says a process used.
 
-use anyhow::{Context, Result};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 
 /// CPU time, user and system, of all threads that `pid` ever had, in microseconds.
 pub(crate) fn cpu(pid: u32) -> Result<u64> {
@@ -11,6 +13,24 @@ pub(crate) fn cpu(pid: u32) -> Result<u64> {
     let mut ticks = || -> Result<u64> { Ok(fields.next().context("a short stat")?.parse()?) };
     let ticks = ticks()? + ticks()?;
     Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// The same of several processes together.
+pub(crate) fn cpu_of_all(pids: &[u32]) -> Result<u64> {
+    pids.iter().map(|pid| cpu(*pid)).sum()
+}
+
+/// Binds all threads of `pid` to `cores` (a list like `0,2-3`) until they are bound anew.
+pub(crate) fn bind(pid: u32, cores: &str) -> Result<()> {
+    // Of util-linux: the call from Rust would bind one thread.
+    let output = Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", cores])
+        .arg(pid.to_string())
+        .output()
+        .context("cannot run taskset (util-linux)")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "taskset: {said}");
+    Ok(())
 }
 
 /// Resident memory now, in bytes.

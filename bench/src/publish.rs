@@ -1,27 +1,36 @@
 //! The load: events of 1 KiB, published in each of the ways there are, never further ahead of the
 //! deliveries than a bound, so that what is measured is a steady state and not a backlog.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
+use fanfare_domain::{AcceptedEvent, Data, Event, EventId, EventType, Source, TenantId, Timestamp};
+use fanfare_event_log::record::encode_event;
 use fanfare_proto::v1;
+use fanfare_proto::v1::endpoint_service_client::EndpointServiceClient;
 use fanfare_proto::v1::event::Payload;
 use fanfare_proto::v1::event_service_client::EventServiceClient;
 use fanfare_proto::v1::publish_result;
 use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
-use crate::sink::{self, BODY_START};
+use crate::sink::{self, BODY_START, Sink};
 
 /// Bytes of every body.
 const BODY_BYTES: usize = 1024;
 /// Most deliveries that the load is ahead of the sink.
 const AHEAD_MAX: u64 = 2000;
+
+/// Endpoints created at a time: in a cluster each waits until all routers know it, and a few that
+/// come between each other are decided again.
+const CREATING: usize = 4;
 
 /// How events are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +54,11 @@ pub(crate) enum Way {
 pub(crate) struct Load {
     /// Of the server.
     pub(crate) channel: Channel,
+    /// What event types and ids begin with: none is published twice to one server.
+    pub(crate) name: &'static str,
     /// Deliveries that each event makes.
     pub(crate) fan_out: u64,
-    /// How many event types there are to publish in turn (`bench.t0`, `bench.t1`, …).
+    /// How many event types there are to publish in turn (`name.t0`, `name.t1`, …).
     pub(crate) types: u64,
     /// Counts what arrives at the sink; `None` when nothing is to wait for it.
     pub(crate) arrived: Option<watch::Receiver<u64>>,
@@ -64,6 +75,28 @@ pub(crate) fn body() -> Bytes {
     body.resize(BODY_BYTES - 2, b'x');
     body.extend(b"\"}");
     body.into()
+}
+
+/// What the router writes to the log of an event with such a body.
+pub(crate) fn record() -> Result<Bytes> {
+    let event = Event {
+        id: EventId::try_new("bench-100000")?,
+        source: Source::try_new("/bench")?,
+        event_type: EventType::try_new("bench.t0")?,
+        subject: None,
+        time: Some(Timestamp::now()),
+        data_content_type: "application/json".into(),
+        data_schema: None,
+        data: Data::Bytes(body()),
+        ordering_key: None,
+        extensions: BTreeMap::new(),
+    };
+    Ok(encode_event(&AcceptedEvent {
+        tenant: TenantId::try_new("default")?,
+        body_hash: event.body_hash(),
+        accept_time: Timestamp::now(),
+        event,
+    }))
 }
 
 /// Starts things evenly: so many a second.
@@ -94,11 +127,90 @@ impl Pacer {
     }
 }
 
+/// Creates an endpoint at `url` that wants `pattern`.
+pub(crate) async fn subscribe(channel: Channel, url: String, pattern: &str) -> Result<()> {
+    let request = v1::CreateEndpointRequest {
+        endpoint: Some(v1::Endpoint {
+            url,
+            ..v1::Endpoint::default()
+        }),
+        event_types: vec![pattern.to_owned()],
+        ..v1::CreateEndpointRequest::default()
+    };
+    let mut client = EndpointServiceClient::new(channel);
+    client.create_endpoint(request).await?;
+    Ok(())
+}
+
 impl Load {
+    /// Events of one type whose deliveries, if there are any, nobody waits for.
+    pub(crate) fn unwatched(channel: Channel, name: &'static str) -> Self {
+        Self {
+            channel,
+            name,
+            fan_out: 0,
+            types: 1,
+            arrived: None,
+            arrived_before: 0,
+            published: Arc::default(),
+        }
+    }
+
+    /// Creates `endpoints` endpoints that deliver to `sink`, `fan_out` for every event.
+    pub(crate) async fn subscribed(
+        channel: Channel,
+        name: &'static str,
+        sink: &Sink,
+        endpoints: u64,
+        fan_out: u64,
+    ) -> Result<Self> {
+        let types = endpoints / fan_out;
+        let creating = (0..endpoints).map(|n| {
+            let (channel, url) = (channel.clone(), sink.url(&format!("e{n}")));
+            let pattern = format!("{name}.t{}", n % types);
+            async move { subscribe(channel, url, &pattern).await }
+        });
+        let creating = stream::iter(creating).buffer_unordered(CREATING);
+        creating.try_collect::<()>().await?;
+        Ok(Self {
+            fan_out,
+            types,
+            arrived: Some(sink.counts()),
+            arrived_before: sink.count(),
+            ..Self::unwatched(channel.clone(), name)
+        })
+    }
+
+    /// The same events through another server; both count as one load.
+    pub(crate) fn through(&self, channel: Channel) -> Self {
+        Self {
+            channel,
+            ..self.clone()
+        }
+    }
+
+    /// The same without waiting for deliveries.
+    pub(crate) fn unwaited(&self) -> Self {
+        Self {
+            arrived: None,
+            ..self.clone()
+        }
+    }
+
+    /// Events published so far.
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// What the sink has when everything published so far has arrived once.
+    pub(crate) fn owed(&self) -> u64 {
+        self.arrived_before + self.published() * self.fan_out
+    }
+
     /// Publishes for `length`; the events that were acknowledged. `pace` is events per second,
     /// `None`: as fast as it goes.
     pub(crate) async fn run(&self, way: Way, length: Duration, pace: Option<u64>) -> Result<u64> {
-        let before = self.published.load(Ordering::Relaxed);
+        let before = self.published();
         let end = Instant::now() + length;
         match (way, pace) {
             (Way::Unary { window }, None) => self.each(window, 1, end).await?,
@@ -106,7 +218,7 @@ impl Load {
             (Way::Stream { window }, pace) => self.stream(window, end, u64::MAX, pace).await?,
             (_, Some(pace)) => self.steady(pace, end).await?,
         }
-        Ok(self.published.load(Ordering::Relaxed) - before)
+        Ok(self.published() - before)
     }
 
     /// Publishes exactly `count` events over a stream.
@@ -223,9 +335,9 @@ impl Load {
 
     fn event(&self, n: u64) -> v1::Event {
         v1::Event {
-            id: format!("bench-{n}"),
+            id: format!("{}-{n}", self.name),
             source: "/bench".into(),
-            r#type: format!("bench.t{}", n % self.types),
+            r#type: format!("{}.t{}", self.name, n % self.types),
             payload: Some(Payload::Data(body())),
             ..v1::Event::default()
         }
@@ -236,8 +348,7 @@ impl Load {
         let Some(mut arrived) = self.arrived.clone() else {
             return Ok(());
         };
-        let owed = self.published.load(Ordering::Relaxed) * self.fan_out;
-        let enough = (self.arrived_before + owed).saturating_sub(AHEAD_MAX);
+        let enough = self.owed().saturating_sub(AHEAD_MAX);
         sink::reaches(&mut arrived, enough).await
     }
 }

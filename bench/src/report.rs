@@ -1,12 +1,17 @@
-//! The table of what was measured, on the terminal and as `bench/RESULTS.md`.
+//! The table of what was measured, on the terminal and in the file of results.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+/// What a table of `fanfare serve` says of itself.
+pub(crate) const ONE_PROCESS: &str = "The last run of `make bench`; everything in a row was measured in that one run.\n\
+     CPU is that of the whole `fanfare serve` process, as the kernel counts it.";
+
 /// All that one run found out.
 pub(crate) struct Report {
+    about: &'static str,
     machine: Vec<String>,
     rows: Vec<Row>,
 }
@@ -21,9 +26,10 @@ pub(crate) struct Row {
 }
 
 impl Report {
-    /// Nothing measured yet.
-    pub(crate) fn new(machine: Vec<String>) -> Self {
+    /// Nothing measured yet. `about`: sentences on how, before the machine.
+    pub(crate) fn new(about: &'static str, machine: Vec<String>) -> Self {
         Self {
+            about,
             machine,
             rows: Vec::new(),
         }
@@ -45,10 +51,7 @@ impl Report {
 
     /// Replaces `file` by the table.
     pub(crate) fn save(&self, file: &Path) -> Result<()> {
-        let mut text = String::from(
-            "# Measured\n\nThe last run of `make bench`; everything in a row was measured in that one run.\n\
-             CPU is that of the whole `fanfare serve` process, as the kernel counts it.\n\n",
-        );
+        let mut text = format!("# Measured\n\n{}\n\n", self.about);
         for line in &self.machine {
             let _ = writeln!(text, "- {line}");
         }
@@ -118,6 +121,12 @@ impl Row {
     pub(crate) fn said(mut self, measured: String, met: Option<bool>) -> Self {
         self.measured = measured;
         self.met = met;
+        self
+    }
+
+    /// More of the same.
+    pub(crate) fn also(mut self, note: &str) -> Self {
+        let _ = write!(self.note, "; {note}");
         self
     }
 

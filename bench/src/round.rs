@@ -2,23 +2,25 @@
 //! publishes against the engine alone. The kinds take turns, so that a slower minute of the
 //! machine slows all of them.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use futures::future::try_join_all;
 
 use crate::publish::{Load, Way};
 use crate::report::{Report, Row, median};
 use crate::server::Server;
 use crate::sink::Sink;
-use crate::{Settings, bare, commits};
+use crate::{Settings, bare, commits, process};
 
 /// Endpoints of every scenario: all of one type, or one of each.
 pub(crate) const ENDPOINTS: u64 = 50;
 /// The pace of the steady scenario, events per second.
-const STEADY: u64 = 1000;
+pub(crate) const STEADY: u64 = 1000;
 const WARM_UP: Duration = Duration::from_secs(1);
-const LENGTH: Duration = Duration::from_secs(4);
+pub(crate) const LENGTH: Duration = Duration::from_secs(4);
+/// What is written after a delivery belongs to it.
+pub(crate) const AFTERMATH: Duration = Duration::from_millis(50);
 
 /// One way to publish and how many endpoints each event goes to.
 #[derive(Clone, Copy)]
@@ -38,6 +40,13 @@ pub(crate) struct Cost {
     pub(crate) cpu: f64,
     /// Deliveries per second.
     pub(crate) rate: f64,
+}
+
+impl Cost {
+    /// Says so at once.
+    pub(crate) fn tell(&self, what: &str) {
+        eprintln!("  {what}: {:.1} us each, {:.0}/s", self.cpu, self.rate);
+    }
 }
 
 /// 50 endpoints per event.
@@ -102,7 +111,12 @@ pub(crate) async fn run(settings: &Settings, report: &mut Report) -> Result<()> 
         one(settings, &sink, &mut found).await?;
     }
     for (scenario, costs) in SCENARIOS.iter().zip(&found.costs) {
-        report.add(row(scenario, costs, &found));
+        let bare = if scenario.pace.is_some() {
+            &found.steady
+        } else {
+            &found.bare
+        };
+        report.add(row(scenario, costs, bare));
     }
     let ratios: Vec<_> = found.publishes.iter().map(|(p, c)| 100.0 * p / c).collect();
     let published: Vec<_> = found.publishes.iter().map(|(p, _)| *p).collect();
@@ -127,10 +141,7 @@ async fn one(settings: &Settings, sink: &Sink, found: &mut Found) -> Result<()> 
     let first = bare::flat_out(sink, 2).await?;
     for (scenario, costs) in SCENARIOS.iter().zip(&mut found.costs) {
         let cost = measure(settings, sink, scenario).await?;
-        eprintln!(
-            "  {}: {:.1} us a delivery, {:.0}/s",
-            scenario.name, cost.cpu, cost.rate
-        );
+        cost.tell(scenario.name);
         costs.push(cost);
     }
     let steady = bare::paced(sink, LENGTH.as_secs(), STEADY).await?;
@@ -150,33 +161,47 @@ async fn one(settings: &Settings, sink: &Sink, found: &mut Found) -> Result<()> 
     Ok(())
 }
 
-fn row(scenario: &Scenario, costs: &[Cost], found: &Found) -> Row {
-    let bare = if scenario.pace.is_some() {
-        &found.steady
-    } else {
-        &found.bare
-    };
+/// A row of CPU per delivery; `bare` of the same rounds, in microseconds.
+pub(crate) fn row(scenario: &Scenario, costs: &[Cost], bare: &[f64]) -> Row {
+    let what = format!("CPU per delivery: {}", scenario.name);
+    against(
+        &what,
+        costs,
+        "deliveries",
+        bare,
+        "bare loop",
+        scenario.reach,
+    )
+}
+
+/// A row of CPU for each of `things` (plural) against that of `reference` in the same rounds, in
+/// microseconds, which it should be at most `reach` times.
+pub(crate) fn against(
+    what: &str,
+    costs: &[Cost],
+    things: &str,
+    bare: &[f64],
+    reference: &str,
+    reach: f64,
+) -> Row {
     let ratios: Vec<_> = costs.iter().zip(bare).map(|(c, b)| c.cpu / b).collect();
     let cpu: Vec<_> = costs.iter().map(|c| c.cpu).collect();
     let rate: Vec<_> = costs.iter().map(|c| c.rate).collect();
-    Row::new(
-        &format!("CPU per delivery: {}", scenario.name),
-        &format!("<= {:.1} x bare loop", scenario.reach),
-    )
-    .median(&ratios, "x", scenario.reach)
-    .note(format!(
-        "{:.1} us against {:.1}, {:.0} deliveries/s",
-        median(&cpu),
-        median(bare),
-        median(&rate)
-    ))
+    Row::new(what, &format!("<= {reach:.1} x {reference}"))
+        .median(&ratios, "x", reach)
+        .note(format!(
+            "{:.1} us against {:.1}, {:.0} {things}/s",
+            median(&cpu),
+            median(bare),
+            median(&rate)
+        ))
 }
 
 /// Runs one scenario on a fresh server.
 pub(crate) async fn measure(settings: &Settings, sink: &Sink, scenario: &Scenario) -> Result<Cost> {
     let server = Server::start(settings).await?;
     let load = load(&server, sink, scenario.fan_out).await?;
-    let cost = cost(&server, sink, &load, scenario).await?;
+    let cost = cost(&[server.pid()], sink, &[load], scenario).await?;
     server.stop().await?;
     Ok(cost)
 }
@@ -198,38 +223,37 @@ pub(crate) async fn drive(settings: &Settings, scenario: usize, length: Duration
 
 /// Endpoints on `server` that deliver to `sink`, `fan_out` for every event, and what loads them.
 pub(crate) async fn load(server: &Server, sink: &Sink, fan_out: u64) -> Result<Load> {
-    let types = ENDPOINTS / fan_out;
-    for n in 0..ENDPOINTS {
-        let pattern = format!("bench.t{}", n % types);
-        server
-            .subscribe(sink.url(&format!("e{n}")), &pattern)
-            .await?;
-    }
-    Ok(Load {
-        channel: server.channel(),
-        fan_out,
-        types,
-        arrived: Some(sink.counts()),
-        arrived_before: sink.count(),
-        published: Arc::default(),
-    })
+    Load::subscribed(server.channel(), "bench", sink, ENDPOINTS, fan_out).await
 }
 
-#[allow(clippy::cast_precision_loss)]
-async fn cost(server: &Server, sink: &Sink, load: &Load, scenario: &Scenario) -> Result<Cost> {
-    let warm = load.run(scenario.way, WARM_UP, scenario.pace).await?;
-    sink.reaches(load.arrived_before + warm * load.fan_out)
-        .await?;
-    let (cpu, started) = (server.cpu()?, Instant::now());
-    let events = load.run(scenario.way, LENGTH, scenario.pace).await?;
-    sink.reaches(load.arrived_before + (warm + events) * load.fan_out)
-        .await?;
+/// What `pids` use together for each delivery of `loads`, which are one load through several
+/// servers, in the steady state of `scenario`.
+pub(crate) async fn cost(
+    pids: &[u32],
+    sink: &Sink,
+    loads: &[Load],
+    scenario: &Scenario,
+) -> Result<Cost> {
+    let load = loads.first().context("no load")?;
+    let run = |length| {
+        let each = move |load: &Load| {
+            let load = load.clone();
+            let (way, pace) = (scenario.way, scenario.pace);
+            async move { load.run(way, length, pace).await }
+        };
+        try_join_all(loads.iter().map(each))
+    };
+    run(WARM_UP).await?;
+    sink.reaches(load.owed()).await?;
+    let before = load.published();
+    let (cpu, started) = (process::cpu_of_all(pids)?, Instant::now());
+    run(LENGTH).await?;
+    sink.reaches(load.owed()).await?;
     let took = started.elapsed();
-    // What is written after a delivery belongs to it.
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let deliveries = (events * load.fan_out) as f64;
+    tokio::time::sleep(AFTERMATH).await;
+    let deliveries = ((load.published() - before) * load.fan_out) as f64;
     Ok(Cost {
-        cpu: (server.cpu()? - cpu) as f64 / deliveries,
+        cpu: (process::cpu_of_all(pids)? - cpu) as f64 / deliveries,
         rate: deliveries / took.as_secs_f64(),
     })
 }
@@ -238,14 +262,7 @@ async fn cost(server: &Server, sink: &Sink, load: &Load, scenario: &Scenario) ->
 #[allow(clippy::cast_precision_loss)]
 async fn publishes(settings: &Settings) -> Result<f64> {
     let server = Server::start(settings).await?;
-    let load = Load {
-        channel: server.channel(),
-        fan_out: 0,
-        types: 1,
-        arrived: None,
-        arrived_before: 0,
-        published: Arc::default(),
-    };
+    let load = Load::unwatched(server.channel(), "bench");
     let way = Way::Stream { window: 256 };
     load.run(way, Duration::from_millis(500), None).await?;
     let started = Instant::now();

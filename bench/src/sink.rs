@@ -42,7 +42,7 @@ pub(crate) fn stamp() -> u64 {
 
 /// A sink in a process of its own.
 pub(crate) struct Sink {
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     address: String,
     count: watch::Receiver<u64>,
@@ -71,12 +71,17 @@ impl Sink {
             }
         });
         Ok(Self {
-            _child: child,
+            child,
             input,
             address,
             count,
             latencies,
         })
+    }
+
+    /// Its process; `None` once it has ended.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// A URL of it.

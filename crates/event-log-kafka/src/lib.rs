@@ -28,7 +28,7 @@
 //! commit was *sent*: a process that was frozen past its session finds its tenures over when it
 //! returns, whatever the client library still believes.
 //!
-//! No transactions are used. No type of the driver leaves this crate.
+//! No transactions are used. No type of the driver leaves this crate but the settings of a producer.
 
 pub mod bookmark;
 pub mod checkpoints;

@@ -98,8 +98,9 @@ impl KafkaConfig {
         Ok(client)
     }
 
-    /// A producer: idempotent, acknowledged by all in-sync replicas, bounded in time and size.
-    pub(crate) fn producer(&self, stream: Stream) -> Result<ClientConfig, OpenError> {
+    /// A producer: idempotent, acknowledged by all in-sync replicas, bounded in time and size. Public
+    /// so that another producer can be measured with the very same settings.
+    pub fn producer(&self, stream: Stream) -> Result<ClientConfig, OpenError> {
         let compression = match self.compression {
             Compression::None => "none",
             Compression::Lz4 => "lz4",
