@@ -12,7 +12,7 @@ use fanfare_embedded::Embedded;
 use fanfare_event_log::{EventLog, Group, Progress, Span, Stream};
 use fanfare_event_log_kafka::checkpoints::CheckpointError;
 use fanfare_event_log_kafka::{Checkpoints, Hooks, KafkaLog};
-use fanfare_service::health::{Bears, Condition, Health};
+use fanfare_service::health::Condition;
 use fanfare_store::Stores;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -111,8 +111,12 @@ impl Backend {
 
 async fn distributed(config: &Config, ready: &Condition) -> Result<Backend, Failure> {
     let deadline = Instant::now() + config.server.backend_wait.0;
-    let stores = insist(deadline, ready, || open_store(config)).await?;
-    let log = insist(deadline, ready, || open_log(config, &stores)).await?;
+    let tell = |said: &str| {
+        ready.fails(said);
+        tracing::warn!("{said}");
+    };
+    let stores = insist(deadline, tell, || open_store(config)).await?;
+    let log = insist(deadline, tell, || open_log(config, &stores)).await?;
     ready.fails("starting");
     Ok(Backend::Distributed {
         log: Arc::new(log),
@@ -120,10 +124,11 @@ async fn distributed(config: &Config, ready: &Condition) -> Result<Backend, Fail
     })
 }
 
-/// Tries until it works, a person is needed, or the deadline passes.
+/// Tries until it works, a person is needed, or the deadline passes. Tells for what it waits whenever
+/// that changes.
 async fn insist<T, F>(
     deadline: Instant,
-    ready: &Condition,
+    tell: impl Fn(&str),
     open: impl Fn() -> F,
 ) -> Result<T, Failure>
 where
@@ -139,10 +144,10 @@ where
         if Instant::now() + RETRY_PAUSE > deadline {
             return Err(failure);
         }
-        ready.fails(format!("waiting: {}", failure.message()));
-        if said != failure.message() {
-            failure.message().clone_into(&mut said);
-            tracing::warn!("waiting: {said}");
+        let waiting = format!("waiting: {}", failure.message());
+        if said != waiting {
+            tell(&waiting);
+            said = waiting;
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -184,8 +189,9 @@ async fn open_log(config: &Config, stores: &Stores) -> Result<KafkaLog, Refusal>
 /// away as a start does.
 pub(crate) async fn migrate(config: &Config) -> Result<i32, Failure> {
     let deadline = Instant::now() + config.server.backend_wait.0;
-    let nobody_looks = Health::new().condition("store", Bears::OnReadiness, "migrating");
-    insist(deadline, &nobody_looks, || async {
+    // A command writes no log; who runs it reads this.
+    let tell = |said: &str| eprintln!("fanfare: {said}");
+    insist(deadline, tell, || async {
         let migrated = fanfare_store_scylla::migrate(&config.cql).await;
         migrated.map_err(|error| store_refusal(&error))
     })
