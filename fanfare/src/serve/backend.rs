@@ -13,7 +13,7 @@ use fanfare_event_log::{EventLog, Group, Progress, Span, Stream};
 use fanfare_event_log_kafka::checkpoints::CheckpointError;
 use fanfare_event_log_kafka::{Checkpoints, Hooks, KafkaLog};
 use fanfare_service::health::{Bears, Condition, Health};
-use fanfare_store::Stores;
+use fanfare_store::{Follower, StoreErrorKind, Stores};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use opentelemetry::metrics::Meter;
@@ -118,6 +118,32 @@ async fn distributed(config: &Config, ready: &Condition) -> Result<Backend, Fail
         log: Arc::new(log),
         stores,
     })
+}
+
+/// Loads the configuration from the store, which may be away again since it was opened.
+pub(super) async fn load(
+    follower: &Follower,
+    config: &Config,
+    ready: &Condition,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + config.server.backend_wait.0;
+    insist(deadline, ready, || async {
+        follower.load_all().await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
+            let cause = cause.unwrap_or_default();
+            let sentence = format!(
+                "the configuration cannot be loaded: {error}{cause}; look at the store and its log"
+            );
+            let failure = Failure::refused("STORE", sentence);
+            match error.kind() {
+                StoreErrorKind::Unavailable => Refusal::Passing(failure),
+                _ => Refusal::Final(failure),
+            }
+        })
+    })
+    .await?;
+    ready.fails("starting");
+    Ok(())
 }
 
 /// Tries until it works, a person is needed, or the deadline passes.
