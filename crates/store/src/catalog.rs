@@ -221,18 +221,29 @@ impl Follower {
         source: Arc<dyn Configuration>,
         observers: Vec<Box<dyn Observer>>,
     ) -> Result<Arc<Self>, StoreError> {
-        let follower = Self {
+        let follower = Self::new(source, observers);
+        follower.load_all().await?;
+        Ok(Arc::new(follower))
+    }
+
+    /// One that knows nothing before [`Self::load_all`].
+    pub fn new(source: Arc<dyn Configuration>, observers: Vec<Box<dyn Observer>>) -> Self {
+        Self {
             source,
             catalog: ArcSwap::default(),
             confirmed: watch::Sender::new(Instant::now()),
             refreshing: Mutex::new(()),
             observers: Lock::new(observers),
-        };
-        for bucket in 0..BUCKETS {
-            follower.load(bucket).await?;
         }
-        follower.refresh().await?;
-        Ok(Arc::new(follower))
+    }
+
+    /// Loads the whole configuration. May be repeated when it fails: observers are then told again
+    /// of what was loaded before.
+    pub async fn load_all(&self) -> Result<(), StoreError> {
+        for bucket in 0..BUCKETS {
+            self.load(bucket).await?;
+        }
+        self.refresh().await
     }
 
     /// The catalog as of the last refresh.

@@ -12,11 +12,12 @@ use fanfare_router::matching::Matcher;
 use fanfare_router::routing::Routing;
 use fanfare_service::Clock;
 use fanfare_service::egress::EgressPolicy;
+use fanfare_service::health::Condition;
 use fanfare_service::telemetry::Metrics;
 use fanfare_store::{Follower, Observer};
 
 use super::addresses::Addresses;
-use super::backend::Backend;
+use super::backend::{self, Backend};
 use crate::config::{Config, Role};
 use crate::failure::Failure;
 
@@ -40,13 +41,14 @@ struct Site<'a> {
 }
 
 impl Parts {
-    /// Builds what `role` needs on `backend`.
+    /// Builds what `role` needs on `backend`, saying in `ready` what it waits for meanwhile.
     pub(super) async fn assemble(
         config: &Config,
         role: Role,
         backend: &Backend,
         addresses: &Addresses,
         metrics: &Metrics,
+        ready: &Condition,
     ) -> Result<Self, Failure> {
         let site = Site {
             config,
@@ -66,11 +68,9 @@ impl Parts {
             Role::Router => None,
             Role::Everything | Role::Worker => Some(site.worker(&mut observers)?),
         };
-        let follower = Follower::start(backend.stores().config, observers)
-            .await
-            .map_err(|e| {
-                Failure::refused("STORE", format!("cannot load the configuration: {e}"))
-            })?;
+        let follower = Follower::new(backend.stores().config, observers);
+        backend::load(&follower, config, ready).await?;
+        let follower = Arc::new(follower);
         Ok(Self {
             router: matcher.map(|matcher| site.router(&follower, matcher, keys)),
             follower,

@@ -13,7 +13,7 @@ use fanfare_event_log::{EventLog, Group, Progress, Span, Stream};
 use fanfare_event_log_kafka::checkpoints::CheckpointError;
 use fanfare_event_log_kafka::{Checkpoints, Hooks, KafkaLog};
 use fanfare_service::health::Condition;
-use fanfare_store::Stores;
+use fanfare_store::{Follower, StoreErrorKind, Stores};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use opentelemetry::metrics::Meter;
@@ -111,10 +111,7 @@ impl Backend {
 
 async fn distributed(config: &Config, ready: &Condition) -> Result<Backend, Failure> {
     let deadline = Instant::now() + config.server.backend_wait.0;
-    let tell = |said: &str| {
-        ready.fails(said);
-        tracing::warn!("{said}");
-    };
+    let tell = teller(ready);
     let stores = insist(deadline, tell, || open_store(config)).await?;
     let log = insist(deadline, tell, || open_log(config, &stores)).await?;
     ready.fails("starting");
@@ -122,6 +119,40 @@ async fn distributed(config: &Config, ready: &Condition) -> Result<Backend, Fail
         log: Arc::new(log),
         stores,
     })
+}
+
+/// Loads the configuration from the store, which may be away again since it was opened.
+pub(super) async fn load(
+    follower: &Follower,
+    config: &Config,
+    ready: &Condition,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + config.server.backend_wait.0;
+    insist(deadline, teller(ready), || async {
+        follower.load_all().await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})"));
+            let cause = cause.unwrap_or_default();
+            let sentence = format!(
+                "the configuration cannot be loaded: {error}{cause}; look at the store and its log"
+            );
+            let failure = Failure::refused("STORE", sentence);
+            match error.kind() {
+                StoreErrorKind::Unavailable => Refusal::Passing(failure),
+                _ => Refusal::Final(failure),
+            }
+        })
+    })
+    .await?;
+    ready.fails("starting");
+    Ok(())
+}
+
+/// Tells probes and the log for what a start waits.
+fn teller(ready: &Condition) -> impl Fn(&str) + Copy + '_ {
+    |said| {
+        ready.fails(said);
+        tracing::warn!("{said}");
+    }
 }
 
 /// Tries until it works, a person is needed, or the deadline passes. Tells for what it waits whenever

@@ -80,7 +80,8 @@ impl Running {
 
         let backend = Backend::open(config, &ready).await?;
         backend.observe(&metrics.meter("fanfare"));
-        let parts = Parts::assemble(config, role, &backend, &addresses, &metrics).await?;
+        let parts = Parts::assemble(config, role, &backend, &addresses, &metrics, &ready);
+        let parts = parts.await?;
         let until = |work: BoxFuture<'static, ()>| {
             let rest = rest.clone();
             async move { rest.run_until_cancelled(work).await.unwrap_or_default() }

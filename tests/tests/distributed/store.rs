@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use fanfare_tests::server::{Program, Server};
+use fanfare_tests::server::{Options, Program, Server};
 use fanfare_tests::{Fleet, Services, eventually, http};
 
 use super::stage::{REPEATS_MAX, Stage, turn};
@@ -45,18 +45,9 @@ async fn a_store_that_is_away_at_start_is_waited_for_and_named() {
     let mut options = fleet.options(Program::Router);
     options.admin_listen = free_address();
     let starting = Server::spawn(&options);
-    let url = format!("http://{}", options.admin_listen);
-    eventually(
-        "readiness to name what is missing",
-        async || match http::get(&format!("{url}/readyz")).await {
-            Ok(answer) if answer.status == 503 && answer.text().contains("contact_points") => {
-                ControlFlow::Break(())
-            }
-            other => ControlFlow::Continue(format!("{other:?}")),
-        },
-    )
-    .await;
-    let live = http::get(&format!("{url}/livez")).await.unwrap();
+    until_waiting(&options, "contact_points").await;
+    let live = format!("http://{}/livez", options.admin_listen);
+    let live = http::get(&live).await.unwrap();
     assert_eq!(live.status, 200, "{}", live.text());
     fleet
         .services
@@ -68,6 +59,45 @@ async fn a_store_that_is_away_at_start_is_waited_for_and_named() {
         .unwrap();
     let server = starting.ready(&options).await.unwrap();
     assert_eq!(server.stop().await.code, Some(0));
+}
+
+/// It was there when it was opened, and is not when the configuration is read from it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_goes_away_during_a_start_is_waited_for_and_named() {
+    let _turn = turn().await;
+    let mut fleet = Fleet::prepare(Services::own(1, 1).await);
+    fleet.env("FANFARE__SERVER__BACKEND_WAIT", "5m");
+    fleet.env("FANFARE__CQL__REQUEST_TIMEOUT_MS", "2000");
+    fleet.migrate().await.ok();
+    let mut kafka = fleet.services.kafka.take().unwrap();
+    let mut cql = fleet.services.cql.take().unwrap();
+    kafka.node(0).kill().unwrap();
+    let mut options = fleet.options(Program::Router);
+    options.admin_listen = free_address();
+    let starting = Server::spawn(&options);
+    // The store is opened before Kafka.
+    until_waiting(&options, "bootstrap_servers").await;
+    cql.node(0).stop().unwrap();
+    kafka.node(0).restart().unwrap();
+    until_waiting(&options, "the configuration cannot be loaded").await;
+    cql.node(0).cont().unwrap();
+    let server = starting.ready(&options).await.unwrap();
+    assert_eq!(server.stop().await.code, Some(0));
+}
+
+/// Waits until a program that starts is not ready for a reason that contains `why`.
+async fn until_waiting(options: &Options, why: &str) {
+    let url = format!("http://{}/readyz", options.admin_listen);
+    eventually(
+        "readiness to name what is missing",
+        async || match http::get(&url).await {
+            Ok(answer) if answer.status == 503 && answer.text().contains(why) => {
+                ControlFlow::Break(())
+            }
+            other => ControlFlow::Continue(format!("{other:?}")),
+        },
+    )
+    .await;
 }
 
 fn free_address() -> std::net::SocketAddr {
