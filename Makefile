@@ -36,7 +36,7 @@ fmt-check:
 lint: needs ## Clippy, warnings are errors
 	@cargo clippy --locked --workspace --all-targets -- -D warnings
 
-bench: needs ## Measure (about 5 minutes, quiet machine); bench/RESULTS.md keeps the last table
+bench: needs ## Measure (about 7 minutes, quiet machine); bench/RESULTS.md keeps the last table
 	@cargo build --release --locked -p fanfare -p fanfare-bench
 	@./target/release/fanfare-bench
 

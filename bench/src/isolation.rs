@@ -18,7 +18,7 @@ const HANGING: u64 = 2;
 const PACE: u64 = 1000;
 /// Longer than a request may take: what hangs comes to its time-out and is tried again meanwhile.
 const LENGTH: Duration = Duration::from_secs(20);
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 3;
 /// By how much the others may be later: a fifth, or this.
 const LATER_MAX: f64 = 10.0;
 

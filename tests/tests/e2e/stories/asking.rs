@@ -9,7 +9,7 @@ use fanfare_proto::v1;
 use fanfare_proto::v1::{Blame, DeliveryState, OutcomeKind};
 use fanfare_tests::server::Log;
 use fanfare_tests::sink::{Answer, Script};
-use fanfare_tests::world::fanfare;
+use fanfare_tests::world::{fanfare, said};
 use fanfare_tests::{World, binary, eventually};
 use tempfile::TempDir;
 
@@ -189,6 +189,22 @@ async fn a_service_that_waits_says_for_what() {
     .await;
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("not ready: "), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_migration_that_waits_says_for_what() {
+    let mut command = tokio::process::Command::new(binary::built("fanfare"));
+    command
+        .arg("migrate")
+        .env("FANFARE__STORAGE__MODE", "distributed")
+        .env("FANFARE__CQL__CONTACT_POINTS", "127.0.0.1:1")
+        .env("FANFARE__SERVER__BACKEND_WAIT", "3s");
+    let said = said(&mut command).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    let (waiting, gave_up) = said.err.split_once('\n').expect("two lines");
+    assert!(waiting.starts_with("fanfare: waiting: cql: "), "{said:?}");
+    assert!(waiting.contains("127.0.0.1:1"), "{said:?}");
+    assert!(gave_up.contains("127.0.0.1:1"), "{said:?}");
 }
 
 /// As in an image, where the programs are one file.
