@@ -44,7 +44,7 @@ bench-long: needs ## Measure aging: 5M deliveries, then 5 minutes at half load
 	@cargo build --release --locked -p fanfare -p fanfare-bench
 	@./target/release/fanfare-bench long
 
-bench-distributed: needs-test ## Measure routers and workers on Kafka and Cassandra (about 8 minutes); bench/RESULTS-DISTRIBUTED.md
+bench-distributed: needs-test ## Measure routers and workers on Kafka and Cassandra (some minutes, quiet machine); bench/RESULTS-DISTRIBUTED.md
 	@cargo build --release --locked -p fanfare -p fanfare-bench
 	@./target/release/fanfare-bench distributed
 

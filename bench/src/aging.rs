@@ -17,7 +17,11 @@ const BEFORE_LAST: u64 = 5_000_000;
 
 /// The long run.
 pub(crate) async fn run(settings: &Settings) -> Result<Report> {
-    let mut report = Report::new(report::ONE_PROCESS, machine::describe(settings));
+    let mut report = Report::new(
+        "bench-long",
+        report::ONE_PROCESS,
+        machine::describe(settings),
+    );
     let sink = Sink::start().await?;
     let server = Server::start(settings).await?;
     let load = round::load(&server, &sink, FAN_OUT.fan_out).await?;

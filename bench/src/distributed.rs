@@ -19,8 +19,7 @@ use crate::round::{self, AFTERMATH, Cost, ENDPOINTS, LENGTH, STEADY, Scenario};
 use crate::sink::Sink;
 use crate::{Settings, bare, latency, machine};
 
-const ABOUT: &str = "The last run of `make bench-distributed`; everything in a row was measured in that one run.\n\
-     CPU is that of whole processes, as the kernel counts it: of the router, of the delivery worker, or of both;\n\
+const CPU: &str = "CPU is that of whole processes, as the kernel counts it: of the router, of the delivery worker, or of both;\n\
      never that of the broker, the store, the receiver and the publisher.";
 
 /// Most unanswered publishes of a stream, and of the bare producer.
@@ -103,7 +102,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<Report> {
     let mut machine = machine::describe(settings);
     machine
         .push("so do one Kafka broker and one Cassandra node, each with a heap of 512 MiB".into());
-    let mut report = Report::new(ABOUT, machine);
+    let mut report = Report::new("bench-distributed", CPU, machine);
     let mut bench = Bench::start(settings).await?;
     if let Err(error) = bench.measure(settings, &mut report).await {
         eprintln!("{}", bench.cluster.last_words());

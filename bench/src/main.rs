@@ -135,7 +135,7 @@ async fn drive(mut arguments: impl Iterator<Item = String>) -> Result<()> {
 }
 
 async fn short(settings: &Settings) -> Result<report::Report> {
-    let mut report = report::Report::new(report::ONE_PROCESS, machine::describe(settings));
+    let mut report = report::Report::new("bench", report::ONE_PROCESS, machine::describe(settings));
     if settings.wants("rounds") {
         round::run(settings, &mut report).await?;
     }

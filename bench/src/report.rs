@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// What a table of `fanfare serve` says of itself.
-pub(crate) const ONE_PROCESS: &str = "The last run of `make bench`; everything in a row was measured in that one run.\n\
-     CPU is that of the whole `fanfare serve` process, as the kernel counts it.";
+/// Whose CPU a table of `fanfare serve` has.
+pub(crate) const ONE_PROCESS: &str =
+    "CPU is that of the whole `fanfare serve` process, as the kernel counts it.";
 
 /// All that one run found out.
 pub(crate) struct Report {
-    about: &'static str,
+    target: &'static str,
+    cpu: &'static str,
     machine: Vec<String>,
     rows: Vec<Row>,
 }
@@ -26,10 +27,11 @@ pub(crate) struct Row {
 }
 
 impl Report {
-    /// Nothing measured yet. `about`: sentences on how, before the machine.
-    pub(crate) fn new(about: &'static str, machine: Vec<String>) -> Self {
+    /// Nothing measured yet. `target` of `make` measures it; `cpu` says whose CPU it has.
+    pub(crate) fn new(target: &'static str, cpu: &'static str, machine: Vec<String>) -> Self {
         Self {
-            about,
+            target,
+            cpu,
             machine,
             rows: Vec::new(),
         }
@@ -51,7 +53,10 @@ impl Report {
 
     /// Replaces `file` by the table.
     pub(crate) fn save(&self, file: &Path) -> Result<()> {
-        let mut text = format!("# Measured\n\n{}\n\n", self.about);
+        let (target, cpu) = (self.target, self.cpu);
+        let mut text = format!(
+            "# Measured\n\nThe last run of `make {target}`; everything in a row was measured in that one run.\n{cpu}\n\n"
+        );
         for line in &self.machine {
             let _ = writeln!(text, "- {line}");
         }
