@@ -53,7 +53,6 @@ impl ByDelivery {
             let (endpoint, hour) = (endpoint(row.delivery.endpoint()), hour(row.delivery));
             let id = row.delivery.as_bytes().to_vec();
             Put {
-                partition: (endpoint.to_string(), hour),
                 bytes: 64 + row.bytes.len(),
                 values: (endpoint, hour, id, row.bytes, row.ttl),
             }

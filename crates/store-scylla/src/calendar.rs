@@ -81,7 +81,6 @@ impl Calendar {
             return Ok(());
         }
         let put = |(kind, owner, slot): &Entry| Put {
-            partition: (owner.clone(), *kind as i64),
             bytes: owner.len() + 32,
             values: (*kind as i8, owner.clone(), *slot, self.ttl),
         };

@@ -60,7 +60,6 @@ impl Letters {
         rows: &[&DeadLetter],
     ) -> Result<(), StoreError> {
         let put = |row: &&DeadLetter| Put {
-            partition: (row.tenant.as_str().to_owned(), slot(row)),
             bytes: 64,
             values: (row.tenant.as_str().to_owned(), slot(row), key(row)),
         };
@@ -81,7 +80,6 @@ impl Letters {
         let put = |row: &&DeadLetter| {
             let (tenant, bytes) = (row.tenant.as_str().to_owned(), row.seal());
             Put {
-                partition: (tenant.clone(), slot(row)),
                 bytes: 64 + bytes.len(),
                 values: (tenant, slot(row), key(row), bytes, self.ttl),
             }

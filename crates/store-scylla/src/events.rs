@@ -32,6 +32,8 @@ use verdict::Verdict;
 const PART_BYTES: usize = 256 * 1024;
 /// Identities remembered for the front door, twice.
 const RECENT_MAX: usize = 16 * 1024;
+/// Heads asked for by one request: the node that gets it reads as many partitions.
+const HEADS_MAX: usize = 20;
 const NEVER: i64 = i64::MAX / 2_000_000;
 
 pub(crate) struct Events {
@@ -43,8 +45,8 @@ pub(crate) struct Events {
 }
 
 struct Statements {
-    head: PreparedStatement,
     heads: PreparedStatement,
+    rows: PreparedStatement,
     body: PreparedStatement,
     insert: PreparedStatement,
     reseal: PreparedStatement,
@@ -87,11 +89,37 @@ impl Events {
         })
     }
 
-    async fn head(&self, key: EventKey) -> Result<(EventKey, Option<EventHead>), StoreError> {
-        let values = (key.tenant.as_str(), key.id.as_str(), key.source.as_str());
-        let rows: Vec<(Vec<u8>,)> = self.cql.rows(&self.statements.head, values).await?;
-        let head = rows.first().map(|(head,)| EventHead::open(head));
-        Ok((key, head.transpose()?))
+    /// The heads that are stored of `keys`, some of one tenant and source by each request.
+    async fn heads(&self, keys: &[EventKey]) -> Result<HashMap<EventKey, EventHead>, StoreError> {
+        let mut keys: Vec<&EventKey> = keys.iter().collect();
+        keys.sort_by_key(|key| (&key.tenant, &key.source, &key.id));
+        keys.dedup();
+        let alike = keys.chunk_by(|a, b| (&a.tenant, &a.source) == (&b.tenant, &b.source));
+        let requests = alike.flat_map(|keys| keys.chunks(HEADS_MAX));
+        let found = each(requests, |keys| self.heads_alike(keys)).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The same of keys that have tenant and source in common.
+    async fn heads_alike(
+        &self,
+        keys: &[&EventKey],
+    ) -> Result<Vec<(EventKey, EventHead)>, StoreError> {
+        let Some(first) = keys.first() else {
+            return Ok(Vec::new());
+        };
+        let ids: Vec<&str> = keys.iter().map(|key| key.id.as_str()).collect();
+        let values = (first.tenant.as_str(), ids, first.source.as_str());
+        let rows: Vec<(String, Vec<u8>)> = self.cql.rows(&self.statements.heads, values).await?;
+        let open = |(id, head): (String, Vec<u8>)| {
+            let key = EventKey {
+                tenant: first.tenant.clone(),
+                id: EventId::try_new(id).map_err(|_| StoreErrorKind::Corrupt)?,
+                source: first.source.clone(),
+            };
+            Ok((key, EventHead::open(&head)?))
+        };
+        rows.into_iter().map(open).collect()
     }
 
     /// The first row and the further parts of a body.
@@ -102,7 +130,6 @@ impl Events {
         let count = i16::try_from(parts.len()).unwrap_or(i16::MAX);
         let mut head = Some(head);
         let put = |(part, bytes): (i16, &[u8])| Put {
-            partition: (format!("{} {}", key.tenant, key.id), 0),
             bytes: 128 + bytes.len(),
             values: (
                 key.tenant.as_str().to_owned(),
@@ -124,7 +151,7 @@ impl Events {
     async fn write(&self, tenure: &Tenure, verdict: &Verdict<'_>) -> Result<(), StoreError> {
         let stamp = stamp(tenure)?;
         let sealed = |key: &EventKey| {
-            let head = verdict.heads.get(key).and_then(Option::as_ref);
+            let head = verdict.heads.get(key);
             head.map(Row::seal).unwrap_or_default()
         };
         let (mut parts, mut firsts) = (Vec::new(), Vec::new());
@@ -136,7 +163,6 @@ impl Events {
         let reseal = |key: &EventKey| {
             let head = sealed(key);
             Put {
-                partition: (format!("{} {}", key.tenant, key.id), 0),
                 bytes: 128 + head.len(),
                 values: (
                     self.ttl,
@@ -184,7 +210,6 @@ impl Events {
             };
             let row = summary.seal();
             Put {
-                partition: (tenant.clone(), slot(claim)),
                 bytes: 64 + row.len(),
                 values: (tenant, slot(claim), list_key(claim), row, self.ttl),
             }
@@ -234,10 +259,13 @@ impl Statements {
     async fn prepare(cql: &Cql) -> Result<Self, OpenError> {
         let event = "FROM event WHERE tenant = ? AND event_id = ?";
         Ok(Self {
-            head: cql
-                .prepare(&format!("SELECT head {event} AND source = ? AND part = 0"))
-                .await?,
             heads: cql
+                .prepare(
+                    "SELECT event_id, head FROM event \
+                     WHERE tenant = ? AND event_id IN ? AND source = ? AND part = 0",
+                )
+                .await?,
+            rows: cql
                 .prepare(&format!("SELECT source, part, head {event} LIMIT ?"))
                 .await?,
             body: cql
@@ -273,17 +301,13 @@ impl EventRows for Events {
 
     async fn claim(&self, tenure: &Tenure, claims: Vec<Claim>) -> Result<Vec<Claimed>, StoreError> {
         StoreError::unless_owner(tenure)?;
-        let mut keys: Vec<_> = claims.iter().map(|claim| claim.event.key()).collect();
-        keys.sort();
-        keys.dedup();
-        let heads = each(keys, |key| self.head(key)).await?;
+        let keys: Vec<_> = claims.iter().map(|claim| claim.event.key()).collect();
+        let heads = self.heads(&keys).await?;
         let (verdict, answers) = Verdict::of(&claims, heads);
         self.write(tenure, &verdict).await?;
         let mut recent = self.recent.lock();
         for (key, head) in verdict.heads {
-            if let Some(head) = head {
-                recent.put(key, head.known);
-            }
+            recent.put(key, head.known);
         }
         Ok(answers)
     }
@@ -292,7 +316,7 @@ impl EventRows for Events {
         let limit = i32::try_from(SOURCES_MAX * 8).unwrap_or(i32::MAX);
         let values = (tenant.as_str(), id.as_str(), limit);
         let rows: Vec<(String, i16, Option<Vec<u8>>)> =
-            self.cql.rows(&self.statements.heads, values).await?;
+            self.cql.rows(&self.statements.rows, values).await?;
         let firsts = rows.into_iter().filter_map(|(source, part, head)| {
             head.filter(|_| part == 0).map(|head| (source, head))
         });

@@ -64,7 +64,6 @@ impl History for Attempts {
             let tenant = row.tenant.as_str().to_owned();
             let bytes = attempt::encode(row, Naming::Whole);
             Put {
-                partition: (format!("{tenant} {to}"), slot),
                 bytes: 96 + bytes.len(),
                 values: (
                     tenant,

@@ -25,13 +25,14 @@
 //! Owners' writes carry the stamp of their tenure as write timestamp and are checked against it
 //! before every request; so a late write of a former owner loses. All of them may be repeated.
 //! Conditional writes are made in `config` alone (and in the lock of a migration), and one whose
-//! answer is lost is settled by a serial read. Batches are unlogged, within one partition, bounded.
+//! answer is lost is settled by a serial read. Batches are unlogged and bounded ([`batches`]).
 //!
 //! # When it fails
 //!
 //! A request that finds no quorum in time is `Unavailable`; every write is an upsert, so the caller
 //! repeats it. One frozen node costs a delay of `speculative_delay_ms`, not a time-out.
 
+mod batches;
 mod by_delivery;
 mod calendar;
 mod config;

@@ -98,7 +98,6 @@ impl Queues {
         let put = |(id, floor): (EndpointId, Vec<u8>)| {
             let (wheel, shard) = wheel(id);
             Put {
-                partition: (String::new(), wheel.into()),
                 bytes: 48,
                 values: (wheel, shard, endpoint(id), floor),
             }
@@ -111,7 +110,6 @@ impl Queues {
     async fn unlist(&self, tenure: &Tenure, stamp: i64, id: EndpointId) -> Result<(), StoreError> {
         let (wheel, shard) = wheel(id);
         let put = Put {
-            partition: (String::new(), wheel.into()),
             bytes: 48,
             values: (wheel, shard, endpoint(id)),
         };
@@ -163,7 +161,6 @@ impl Queues {
         let put = |row: &Parked| {
             let (to, segment, bytes) = (endpoint(row.endpoint), segment(row.key), row.seal());
             Put {
-                partition: (to.to_string(), segment),
                 bytes: 64 + bytes.len(),
                 values: (to, segment, key(row.key), bytes),
             }
@@ -267,7 +264,6 @@ impl Parking for Queues {
         let _turns = self.turns([id].into_iter()).await;
         let removed = stamp(tenure)?;
         let put = |at: &ParkedKey| Put {
-            partition: (String::new(), segment(*at)),
             bytes: 48,
             values: (endpoint(id), segment(*at), key(*at)),
         };

@@ -78,7 +78,6 @@ impl RetryStates {
             let (shard, minute) = (i16::from(shard(hint).0), minute(hint.due));
             let id = hint.delivery.as_bytes().to_vec();
             Put {
-                partition: (shard.to_string(), minute),
                 bytes: 64,
                 values: (shard, minute, hint.due.micros(), id, self.ttl),
             }
@@ -213,7 +212,6 @@ impl Retries for RetryStates {
             let (shard, minute) = (i16::from(shard(hint).0), minute(hint.due));
             let id = hint.delivery.as_bytes().to_vec();
             Put {
-                partition: (shard.to_string(), minute),
                 bytes: 64,
                 values: (shard, minute, hint.due.micros(), id),
             }

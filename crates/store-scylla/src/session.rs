@@ -24,14 +24,12 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 use tokio::sync::Semaphore;
 
+use crate::batches::{self, Placed};
 use crate::config::CqlConfig;
 use crate::error::{OpenError, OpenErrorKind, corrupt, failed};
 
 /// Requests of one call in flight at once.
 pub(crate) const ROUND_MAX: usize = 64;
-/// Most rows and bytes of one batch: below what either store warns about within a partition.
-const BATCH_ROWS: usize = 100;
-const BATCH_BYTES: usize = 48 * 1024;
 /// A frozen node is told from a slow one after both.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
@@ -41,9 +39,9 @@ pub(crate) struct Cql {
     room: Semaphore,
 }
 
-/// A row to write: its partition (rows of one partition share batches), its size, its values.
+/// A row to write.
 pub(crate) struct Put<V> {
-    pub(crate) partition: (String, i64),
+    /// About how large it is.
     pub(crate) bytes: usize,
     pub(crate) values: V,
 }
@@ -168,17 +166,17 @@ impl Cql {
         rows.map_err(unavailable).try_collect().await
     }
 
-    /// Writes `puts` by one statement, stamped `stamp`: rows of one partition in batches, all
-    /// batches at once. An owner's tenure is checked before each.
+    /// Writes `puts` by one statement, stamped `stamp`, in bounded batches, all at once; rows of one
+    /// partition keep their order. An owner's tenure is checked before each.
     pub(crate) async fn put<V: SerializeRow>(
         &self,
         owner: Option<&Tenure>,
         stamp: i64,
         statement: &PreparedStatement,
-        mut puts: Vec<Put<V>>,
+        puts: Vec<Put<V>>,
     ) -> Result<(), StoreError> {
-        puts.sort_by(|a, b| a.partition.cmp(&b.partition));
-        let batches = cut(puts).into_iter().map(|values| async move {
+        let placed = self.placed(statement, puts)?;
+        let batches = batches::cut(placed).into_iter().map(|values| async move {
             let _room = self.room().await?;
             if let Some(tenure) = owner {
                 StoreError::unless_owner(tenure)?;
@@ -193,6 +191,29 @@ impl Cql {
             outcome = outcome.and(one);
         }
         outcome
+    }
+
+    /// Where each row belongs: its partition, and the node that is its first replica.
+    fn placed<V: SerializeRow>(
+        &self,
+        statement: &PreparedStatement,
+        puts: Vec<Put<V>>,
+    ) -> Result<Vec<Placed<V>>, StoreError> {
+        let state = self.session.get_cluster_state();
+        let table = statement.get_table_spec();
+        let place = |put: Put<V>| {
+            let token = statement.calculate_token(&put.values).map_err(corrupt)?;
+            let replicas = token.zip(table).map(|(token, table)| {
+                state.get_token_endpoints(table.ks_name(), table.table_name(), token)
+            });
+            let first = replicas.as_ref().and_then(|replicas| replicas.first());
+            Ok(Placed {
+                node: first.map_or(0, |(node, _)| node.host_id.as_u128()),
+                partition: token.map_or(0, |token| token.value()),
+                put,
+            })
+        };
+        puts.into_iter().map(place).collect()
     }
 
     async fn batch<V: SerializeRow>(
@@ -230,28 +251,6 @@ impl Cql {
         let room = self.room.acquire().await;
         room.map_err(|_| StoreErrorKind::Closed.into())
     }
-}
-
-/// The values of each batch.
-fn cut<V>(puts: Vec<Put<V>>) -> Vec<Vec<V>> {
-    let mut batches: Vec<Vec<V>> = Vec::new();
-    let mut of: Option<(String, i64)> = None;
-    let mut bytes = 0;
-    for put in puts {
-        let fits = |last: &Vec<V>| last.len() < BATCH_ROWS && bytes + put.bytes <= BATCH_BYTES;
-        match batches.last_mut().filter(|last| fits(last)) {
-            Some(last) if of.as_ref() == Some(&put.partition) => {
-                bytes += put.bytes;
-                last.push(put.values);
-            }
-            _ => {
-                bytes = put.bytes;
-                of = Some(put.partition);
-                batches.push(vec![put.values]);
-            }
-        }
-    }
-    batches
 }
 
 /// The timestamp of an owner's write.

@@ -56,7 +56,6 @@ impl ShardStates for Shards {
     ) -> Result<(), StoreError> {
         let state = state.seal();
         let put = Put {
-            partition: (stream.to_owned(), span.into()),
             bytes: state.len(),
             values: (stream.to_owned(), index(span), state),
         };

@@ -9,7 +9,7 @@ use fanfare_store::{Claim, Claimed, Conflict, Known};
 
 /// What a batch of claims comes to, before it is written.
 pub(super) struct Verdict<'a> {
-    pub(super) heads: HashMap<EventKey, Option<EventHead>>,
+    pub(super) heads: HashMap<EventKey, EventHead>,
     /// To be written whole, with their heads as they end up.
     pub(super) fresh: Vec<&'a Claim>,
     /// To be listed: also what was claimed before, whose line a crash may have lost.
@@ -22,10 +22,10 @@ impl<'a> Verdict<'a> {
     /// Judges claims in order by the heads that are stored.
     pub(super) fn of(
         claims: &'a [Claim],
-        heads: Vec<(EventKey, Option<EventHead>)>,
+        heads: HashMap<EventKey, EventHead>,
     ) -> (Self, Vec<Claimed>) {
         let mut verdict = Self {
-            heads: heads.into_iter().collect(),
+            heads,
             fresh: Vec::new(),
             listed: Vec::new(),
             resealed: Vec::new(),
@@ -42,14 +42,14 @@ impl<'a> Verdict<'a> {
 
     fn claim(&mut self, claim: &'a Claim) -> Claimed {
         let key = claim.event.key();
-        let slot = self.heads.entry(key.clone()).or_default();
-        let Some(head) = slot else {
-            *slot = Some(EventHead {
+        let Some(head) = self.heads.get_mut(&key) else {
+            let head = EventHead {
                 place: claim.place,
                 known: known(&claim.event),
                 route: Some(claim.route.clone()),
                 conflicts: Vec::new(),
-            });
+            };
+            self.heads.insert(key, head);
             self.fresh.push(claim);
             self.listed.push((claim, claim.route.matched.len()));
             return Claimed::Fresh;
