@@ -127,7 +127,10 @@ impl Engine {
         let threads = [
             thread("fanfare-log", move || writer.run()),
             thread("fanfare-view", move || flusher.run()),
-            thread("fanfare-compact", move || compactor.run()),
+            thread("fanfare-compact", move || {
+                give_way();
+                compactor.run();
+            }),
             thread("fanfare-room", move || keeper.run()),
         ];
         let mut running = self.threads.lock();
@@ -137,6 +140,16 @@ impl Engine {
                 Err(error) => self.fail(&format!("a thread could not be started ({error})")),
             }
         }
+    }
+}
+
+/// Lets every other thread of the machine go first, by much and not for ever: what this thread does
+/// nobody waits for, until there is so much of it that the flusher does.
+fn give_way() {
+    const NICE: i32 = 5;
+    // On Linux a priority is a thread's own. Without it the work is done all the same.
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "merging runs at the priority of everything else");
     }
 }
 

@@ -28,6 +28,11 @@ const SEQNOS: u64 = 256;
 /// Tables are cut at this size: small enough that one compaction is short.
 const TABLE_BYTES: u64 = 16 << 20;
 
+/// Runs that are merged together. Keys are looked up in each, so they may be few; packed rows are
+/// written far more often than read, and every merge writes them again.
+const KEYED_RUNS: u8 = 4;
+const PACKED_RUNS: u8 = 12;
+
 /// A space's tree.
 pub(crate) struct Tree {
     pub(crate) spec: SpaceSpec,
@@ -143,7 +148,12 @@ impl Tree {
 
     /// Merges tables if there is cause to.
     pub(crate) fn compact(&self) -> lsm_tree::Result<()> {
-        let leveled = Leveled::default().with_table_target_size(TABLE_BYTES);
+        let leveled = Leveled::default()
+            .with_table_target_size(TABLE_BYTES)
+            .with_l0_threshold(match self.spec.shape {
+                Shape::Keyed => KEYED_RUNS,
+                Shape::Packed => PACKED_RUNS,
+            });
         self.tables.compact(Arc::new(leveled), self.seqno.get())
     }
 
