@@ -80,7 +80,8 @@ macro_rules! store_conformance {
     ($backend:ty) => {
         $crate::store_conformance! { @suites $backend;
             events: a_claim_is_fresh_once_and_then_its_own, the_lowest_place_wins,
-                claims_of_one_batch_see_each_other, a_conflict_is_recorded_once,
+                claims_of_one_batch_see_each_other, a_large_batch_is_judged_event_by_event,
+                a_conflict_is_recorded_once,
                 conflicts_are_bounded, tenants_and_sources_are_apart,
                 a_crash_after_the_claim_changes_no_fan_out, an_unsynced_claim_is_whole_or_gone,
                 bodies_come_back_as_they_were, what_is_known_is_right,

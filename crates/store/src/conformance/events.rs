@@ -111,6 +111,36 @@ pub async fn claims_of_one_batch_see_each_other<B: Backend>(backend: B) {
     );
 }
 
+/// However many are claimed at once, of whichever tenants and sources, each is judged by its own
+/// row, and where it stands among the others does not matter.
+pub async fn a_large_batch_is_judged_event_by_event<B: Backend>(backend: B) {
+    let stores = backend.stores();
+    let named = |n: usize| {
+        let (tenant, source) = (["acme", "acme2"][n % 2], ["/shop", "/till"][n / 2 % 2]);
+        event_of(tenant, source, &(n / 4).to_string(), "a", second(0))
+    };
+    let events: Vec<_> = (0..240).map(named).collect();
+    let places = backend.accept(events.clone()).await;
+    let own = |n: usize| route(1, &[n as u64 + 1]);
+    let all: Vec<usize> = (0..240).collect();
+    let some: Vec<usize> = all.iter().copied().filter(|n| n % 3 == 0).collect();
+    let claim_of = |n: &usize| claim(&events[*n], places[*n], own(*n));
+    let ask = async |of: &[usize]| {
+        let claims = of.iter().map(claim_of).collect();
+        let claimed = stores.events.claim(&Tenure::unlimited(), claims).await;
+        claimed.unwrap()
+    };
+    assert_eq!(ask(&some).await, vec![Claimed::Fresh; some.len()]);
+    let expected: Vec<_> = all
+        .iter()
+        .map(|n| match n % 3 {
+            0 => Claimed::Own(own(*n)),
+            _ => Claimed::Fresh,
+        })
+        .collect();
+    assert_eq!(ask(&all).await, expected);
+}
+
 /// Another body under the same identity is kept visible, once however often it is claimed.
 pub async fn a_conflict_is_recorded_once<B: Backend>(backend: B) {
     let stores = backend.stores();
