@@ -22,10 +22,13 @@ use crate::{Settings, bare, latency, machine};
 const CPU: &str = "CPU is that of whole processes, as the kernel counts it: of the router, of the delivery worker, or of both;\n\
      never that of the broker, the store, the receiver and the publisher.";
 
-/// Most unanswered publishes of a stream, and of the bare producer.
-const WINDOW: usize = 256;
+/// Most unanswered publishes of a stream, and of the bare producer: as many as a stream may have. Fewer
+/// come to some records of each of 16 partitions, and every few records are a request.
+const WINDOW: usize = 1024;
 const STREAM: Way = Way::Stream { window: WINDOW };
-const UNARY: Way = Way::Unary { window: WINDOW };
+const UNARY: Way = Way::Unary { window: 256 };
+/// Most deliveries that the load is ahead of the sink: enough to keep two topics' batches filled.
+const AHEAD_MAX: u64 = 20_000;
 /// Durable publishes over a stream that are measured in a round.
 const PUBLISHES: u64 = 20_000;
 /// Events in the backlog of a round.
@@ -39,7 +42,7 @@ const FAN_OUT: Scenario = Scenario {
     reach: 1.8,
 };
 const ONE: Scenario = Scenario {
-    name: "one endpoint per event, stream, 256 in flight",
+    name: "one endpoint per event, stream, 1,024 in flight",
     fan_out: 1,
     way: STREAM,
     pace: None,
@@ -324,8 +327,9 @@ impl Target {
     ) -> Result<Self> {
         let sink = Sink::start().await?;
         let load = Load::subscribed(channel.clone(), name, &sink, ENDPOINTS, fan_out).await?;
+        let ahead_max = AHEAD_MAX;
         Ok(Self {
-            load,
+            load: Load { ahead_max, ..load },
             sink,
             repeats: 0,
         })
@@ -351,7 +355,7 @@ impl Found {
         let routed = "nobody subscribed; with routing each of them";
         report.add(
             round::against(
-                "CPU of the router per durable publish: stream, 256 in flight",
+                "CPU of the router per durable publish: stream, 1,024 in flight",
                 &self.stream,
                 "publishes",
                 &self.producer,

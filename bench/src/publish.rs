@@ -25,7 +25,7 @@ use crate::sink::{self, BODY_START, Sink};
 
 /// Bytes of every body.
 const BODY_BYTES: usize = 1024;
-/// Most deliveries that the load is ahead of the sink.
+/// Most deliveries that the load is ahead of the sink, unless it says otherwise.
 const AHEAD_MAX: u64 = 2000;
 
 /// Endpoints created at a time: in a cluster each waits until all routers know it, and a few that
@@ -58,6 +58,8 @@ pub(crate) struct Load {
     pub(crate) name: &'static str,
     /// Deliveries that each event makes.
     pub(crate) fan_out: u64,
+    /// Most deliveries that the load is ahead of the sink.
+    pub(crate) ahead_max: u64,
     /// How many event types there are to publish in turn (`name.t0`, `name.t1`, …).
     pub(crate) types: u64,
     /// Counts what arrives at the sink; `None` when nothing is to wait for it.
@@ -149,6 +151,7 @@ impl Load {
             channel,
             name,
             fan_out: 0,
+            ahead_max: AHEAD_MAX,
             types: 1,
             arrived: None,
             arrived_before: 0,
@@ -348,7 +351,7 @@ impl Load {
         let Some(mut arrived) = self.arrived.clone() else {
             return Ok(());
         };
-        let enough = self.owed().saturating_sub(AHEAD_MAX);
+        let enough = self.owed().saturating_sub(self.ahead_max);
         sink::reaches(&mut arrived, enough).await
     }
 }

@@ -33,7 +33,7 @@ struct Front {
 
 const FRONTS: [Front; 3] = [
     Front {
-        name: "stream, 256 in flight",
+        name: "stream, 1,024 in flight",
         way: STREAM,
         reach: 2.5,
         reference: "bare producer",
