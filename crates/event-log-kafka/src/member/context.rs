@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     member: Weak<Member>,
     turns: Mutex<VecDeque<Turn>>,
     closing: AtomicBool,
+    /// Turns that came.
+    count: AtomicU64,
 }
 
 impl Context {
@@ -43,6 +46,7 @@ impl Context {
             member,
             turns: Mutex::default(),
             closing: AtomicBool::new(false),
+            count: AtomicU64::new(0),
         }
     }
 
@@ -50,9 +54,14 @@ impl Context {
         self.turns.lock().pop_front()
     }
 
-    /// From now on whatever is wanted back is given back at once: closing the consumer waits for it.
+    /// From now on the group has its way at once: closing the consumer waits for it.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// How many turns there have been. The first is the group's word that we are a member.
+    pub(super) fn turns(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
@@ -82,15 +91,16 @@ impl ConsumerContext for Context {
         err: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            // While it closes, the client takes any answer for "nothing is ours".
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "giving spans back while closing");
+            if let Err(error) = answer(consumer, list, assigned) {
+                tracing::warn!(%error, "answering the group while leaving");
             }
             return;
         }
         let seats = seats(list);
-        let turn = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+        let turn = if assigned {
             Turn::Assign(seats)
         } else if consumer.assignment_lost() {
             // Not a moment later: others may hold these spans already.
@@ -103,6 +113,15 @@ impl ConsumerContext for Context {
         };
         self.turns.lock().push_back(turn);
     }
+}
+
+/// Takes what is given and gives back what is wanted. Nothing is read: the client stands at the ends.
+fn answer(consumer: &Consumer, list: &mut TopicPartitionList, assigned: bool) -> KafkaResult<()> {
+    if assigned {
+        list.set_all_offsets(Offset::End)?;
+        return consumer.incremental_assign(list);
+    }
+    consumer.incremental_unassign(list)
 }
 
 fn seats(list: &TopicPartitionList) -> Vec<Seat> {

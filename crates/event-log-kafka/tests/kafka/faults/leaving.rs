@@ -36,7 +36,7 @@ async fn who_leaves_while_another_drains_has_left() {
         ..world::config().await
     };
     // The first member leads the group.
-    let mut leaver = start_leaver(&config);
+    let (mut leaver, said) = start_leaver(&config);
     let mut second = Holder::join(&config).await;
     second.holds(4).await;
     let mut third = Holder::join(&config).await;
@@ -56,13 +56,20 @@ async fn who_leaves_while_another_drains_has_left() {
     assert_eq!(second.held.len() + third.held.len(), usize::from(SPANS));
     let ended = leaver.wait().expect("it ends");
     assert!(ended.success(), "{ended}");
+    // The client says so when it is not told what it asked.
+    let refused =
+        |line: &String| line.contains("Erroneous state") || line.contains("assign() call failed");
+    let refused: Vec<_> = said.filter(refused).collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
-fn start_leaver(config: &KafkaConfig) -> Child {
+/// One that holds all, and what it says from then on.
+fn start_leaver(config: &KafkaConfig) -> (Child, impl Iterator<Item = String>) {
     let config = serde_json::to_string(config).expect("a configuration");
     let mut child = Command::new(env::current_exe().expect("this test"))
         .args(["--exact", THIS, "--nocapture"])
         .env(ROLE, config)
+        .env("RUST_LOG", "fanfare_event_log_kafka=warn")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -70,7 +77,7 @@ fn start_leaver(config: &KafkaConfig) -> Child {
     let said = BufReader::new(child.stdout.take().expect("its output")).lines();
     let mut said = said.map(|line| line.expect("a line"));
     assert!(said.any(|line| line == HOLDING), "it ended");
-    child
+    (child, said)
 }
 
 /// Holds what it is granted until its input ends; then the process ends.
@@ -89,36 +96,38 @@ async fn hold_and_leave(config: KafkaConfig) {
 }
 
 /// A member that lets go of what is wanted back.
-struct Holder {
-    log: Arc<KafkaLog>,
-    member: Member,
-    held: Vec<Granted>,
+pub(super) struct Holder {
+    pub(super) config: KafkaConfig,
+    pub(super) log: Arc<KafkaLog>,
+    pub(super) member: Member,
+    pub(super) held: Vec<Granted>,
 }
 
 impl Holder {
-    async fn join(config: &KafkaConfig) -> Self {
+    pub(super) async fn join(config: &KafkaConfig) -> Self {
         let log = Arc::new(world::open(config).await);
         let seam: Arc<dyn EventLog> = log.clone();
         Self {
+            config: config.clone(),
             log,
             member: Member::of_events(&seam).await,
             held: Vec::new(),
         }
     }
 
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         self.take().await;
         self.held.retain(|g| g.lease.phase() == Phase::Held);
     }
 
-    async fn take(&mut self) {
+    pub(super) async fn take(&mut self) {
         let next = timeout(Duration::from_millis(20), self.member.next());
         if let Ok(Some(granted)) = next.await {
             self.held.push(granted);
         }
     }
 
-    async fn holds(&mut self, count: usize) {
+    pub(super) async fn holds(&mut self, count: usize) {
         let until = Instant::now() + Duration::from_secs(30);
         while self.held.len() != count {
             assert!(Instant::now() < until, "{} held", self.held.len());
@@ -126,7 +135,7 @@ impl Holder {
         }
     }
 
-    async fn keeps_what_is_wanted_back(&mut self) {
+    pub(super) async fn keeps_what_is_wanted_back(&mut self) {
         eventually("something is wanted back", || {
             let wanted = |g: &&Granted| g.lease.phase() == Phase::Revoking;
             let count = self.held.iter().filter(wanted).count();
@@ -136,7 +145,7 @@ impl Holder {
     }
 
     /// It commits, what it drains included.
-    async fn commits_for(&mut self, lasting: Duration) {
+    pub(super) async fn commits_for(&mut self, lasting: Duration) {
         let until = Instant::now() + lasting;
         while Instant::now() < until {
             for granted in &self.held {
