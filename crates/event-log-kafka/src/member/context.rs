@@ -94,7 +94,12 @@ impl ConsumerContext for Context {
         self.count.fetch_add(1, Ordering::Relaxed);
         let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            if let Err(error) = answer(consumer, list, assigned) {
+            let answered = if assigned {
+                take(consumer, list)
+            } else {
+                give_back(consumer, list)
+            };
+            if let Err(error) = answered {
                 tracing::warn!(%error, "answering the group while leaving");
             }
             return;
@@ -115,13 +120,16 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Takes what is given and gives back what is wanted. Nothing is read: the client stands at the ends.
-fn answer(consumer: &Consumer, list: &mut TopicPartitionList, assigned: bool) -> KafkaResult<()> {
-    if assigned {
-        list.set_all_offsets(Offset::End)?;
-        return consumer.incremental_assign(list);
-    }
-    consumer.incremental_unassign(list)
+/// Nothing of it is read: the client stands at the ends.
+fn take(consumer: &Consumer, list: &mut TopicPartitionList) -> KafkaResult<()> {
+    list.set_all_offsets(Offset::End)?;
+    consumer.incremental_assign(list)
+}
+
+/// The client waits for an answer even where it had not been told yet that they are ours.
+fn give_back(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
+    let given_back = consumer.incremental_unassign(list);
+    given_back.or_else(|_| consumer.incremental_unassign(&TopicPartitionList::new()))
 }
 
 fn seats(list: &TopicPartitionList) -> Vec<Seat> {
@@ -133,3 +141,6 @@ fn seats(list: &TopicPartitionList) -> Vec<Seat> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
