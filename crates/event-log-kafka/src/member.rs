@@ -19,6 +19,7 @@
 
 pub(crate) mod context;
 mod granting;
+mod leaving;
 mod outbox;
 pub(crate) mod slot;
 mod thread;

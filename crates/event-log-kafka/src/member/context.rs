@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Weak;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     member: Weak<Member>,
     turns: Mutex<VecDeque<Turn>>,
     closing: AtomicBool,
+    /// Turns that came.
+    count: AtomicU64,
 }
 
 impl Context {
@@ -43,6 +46,7 @@ impl Context {
             member,
             turns: Mutex::default(),
             closing: AtomicBool::new(false),
+            count: AtomicU64::new(0),
         }
     }
 
@@ -50,9 +54,14 @@ impl Context {
         self.turns.lock().pop_front()
     }
 
-    /// From now on whatever is wanted back is given back at once: closing the consumer waits for it.
+    /// From now on the group has its way at once: closing the consumer waits for it.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// How many turns there have been. The first is the group's word that we are a member.
+    pub(super) fn turns(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 }
 
@@ -82,15 +91,21 @@ impl ConsumerContext for Context {
         err: RDKafkaRespErr,
         list: &mut TopicPartitionList,
     ) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let assigned = err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
-            // While it closes, the client takes any answer for "nothing is ours".
-            if let Err(error) = consumer.unassign() {
-                tracing::warn!(%error, "giving spans back while closing");
+            let answered = if assigned {
+                take(consumer, list)
+            } else {
+                give_back(consumer, list)
+            };
+            if let Err(error) = answered {
+                tracing::warn!(%error, "answering the group while leaving");
             }
             return;
         }
         let seats = seats(list);
-        let turn = if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+        let turn = if assigned {
             Turn::Assign(seats)
         } else if consumer.assignment_lost() {
             // Not a moment later: others may hold these spans already.
@@ -105,6 +120,18 @@ impl ConsumerContext for Context {
     }
 }
 
+/// Nothing of it is read: the client stands at the ends.
+fn take(consumer: &Consumer, list: &mut TopicPartitionList) -> KafkaResult<()> {
+    list.set_all_offsets(Offset::End)?;
+    consumer.incremental_assign(list)
+}
+
+/// The client waits for an answer even where it had not been told yet that they are ours.
+fn give_back(consumer: &Consumer, list: &TopicPartitionList) -> KafkaResult<()> {
+    let given_back = consumer.incremental_unassign(list);
+    given_back.or_else(|_| consumer.incremental_unassign(&TopicPartitionList::new()))
+}
+
 fn seats(list: &TopicPartitionList) -> Vec<Seat> {
     list.elements()
         .iter()
@@ -114,3 +141,6 @@ fn seats(list: &TopicPartitionList) -> Vec<Seat> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

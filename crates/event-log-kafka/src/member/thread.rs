@@ -17,13 +17,14 @@ use rdkafka::topic_partition_list::Offset;
 use tokio::sync::Semaphore;
 
 use super::context::{Consumer, Context, Turn};
+use super::leaving::Reason;
 use super::outbox::{Letter, Purpose};
 use super::{Member, Standing, outbox};
 use crate::error::unavailable;
 use crate::layout::Seat;
 
 /// How long one poll waits, and so how late a dropped lease is noticed.
-const TICK: Duration = Duration::from_millis(10);
+pub(super) const TICK: Duration = Duration::from_millis(10);
 /// How long to wait after something failed.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 
@@ -91,7 +92,7 @@ pub(super) struct Polling {
     pub(super) consumer: Arc<Consumer>,
     /// Spans that the group assigned to us.
     pub(super) owned: BTreeSet<u16>,
-    drain: Option<Drain>,
+    pub(super) drain: Option<Drain>,
     /// Everything is drained and another client joins, by this time.
     restart: Option<Instant>,
     /// When spans may be claimed.
@@ -100,8 +101,8 @@ pub(super) struct Polling {
 }
 
 /// Spans that are wanted back.
-struct Drain {
-    indexes: BTreeSet<u16>,
+pub(super) struct Drain {
+    pub(super) indexes: BTreeSet<u16>,
     deadline: Instant,
 }
 
@@ -121,25 +122,28 @@ impl Polling {
     }
 
     fn run(mut self) {
+        let mut reason = Reason::Over;
         while !self.is_over() {
             match self.consumer.poll(TICK) {
                 None | Some(Ok(_)) => {}
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     tracing::error!(%code, "the consumer is replaced after a fatal error");
+                    reason = Reason::Broken;
                     break;
                 }
                 Some(Err(error)) => tracing::debug!(%error, "consumer"),
             }
             if let Err(error) = self.turn() {
                 tracing::error!(%error, "the consumer is replaced");
+                reason = Reason::Broken;
                 break;
             }
         }
-        self.close();
+        self.close(reason);
     }
 
     /// One look at everything. An error says that the client does not do as it is told.
-    fn turn(&mut self) -> KafkaResult<()> {
+    pub(super) fn turn(&mut self) -> KafkaResult<()> {
         while let Some(turn) = self.consumer.context().next_turn() {
             self.member.state.lock().expelled = false;
             match turn {
@@ -257,7 +261,7 @@ impl Polling {
         self.unassign(&indexes.unwrap_or_default())
     }
 
-    fn unassign(&mut self, indexes: &BTreeSet<u16>) -> KafkaResult<()> {
+    pub(super) fn unassign(&mut self, indexes: &BTreeSet<u16>) -> KafkaResult<()> {
         let ours: BTreeSet<_> = indexes.intersection(&self.owned).copied().collect();
         tracing::debug!(stream = ?self.member.stream, spans = ?ours, "spans are given back");
         for index in &ours {
@@ -364,21 +368,5 @@ impl Polling {
         };
         let idle = state.tenancies.is_empty() && !state.outbox.is_busy();
         idle || Instant::now() >= by
-    }
-
-    /// Leaves the group. Closing waits for the brokers, in vain if they are away, but not for long.
-    fn close(self) {
-        self.member.lose_all();
-        self.member.stop_mail();
-        for index in &self.owned {
-            self.member.slots[index].close();
-        }
-        self.consumer.context().close();
-        // The thread that commits has a handle, too: the last one closes the consumer, which polls.
-        let deadline = Instant::now() + self.member.terms.config.commit_timeout();
-        while Arc::strong_count(&self.consumer) > 1 && Instant::now() < deadline {
-            // The client's queue must be served; what comes out is ours no more.
-            let _ = self.consumer.poll(TICK);
-        }
     }
 }

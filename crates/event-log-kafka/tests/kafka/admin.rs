@@ -60,6 +60,13 @@ pub(crate) fn expel(config: &KafkaConfig, log: &KafkaLog, lease: &Lease) -> Resu
     }
 }
 
+/// How many members `group` has.
+pub(crate) fn members(config: &KafkaConfig, group: &str) -> usize {
+    let list = asking(config).fetch_group_list(Some(group), TIMEOUT);
+    let list = list.expect("the group");
+    list.groups().iter().map(|g| g.members().len()).sum()
+}
+
 /// Reads a member's assignment: version, then topics with their partitions.
 fn assigned(mut bytes: &[u8]) -> Vec<(String, i32)> {
     let mut all = Vec::new();

@@ -1,6 +1,7 @@
 //! What goes wrong with brokers, offsets, retention and processes.
 
 mod brokers;
+mod empty_handed;
 mod frozen;
 mod leaving;
 mod offsets;

@@ -89,36 +89,38 @@ async fn hold_and_leave(config: KafkaConfig) {
 }
 
 /// A member that lets go of what is wanted back.
-struct Holder {
-    log: Arc<KafkaLog>,
-    member: Member,
-    held: Vec<Granted>,
+pub(super) struct Holder {
+    pub(super) config: KafkaConfig,
+    pub(super) log: Arc<KafkaLog>,
+    pub(super) member: Member,
+    pub(super) held: Vec<Granted>,
 }
 
 impl Holder {
-    async fn join(config: &KafkaConfig) -> Self {
+    pub(super) async fn join(config: &KafkaConfig) -> Self {
         let log = Arc::new(world::open(config).await);
         let seam: Arc<dyn EventLog> = log.clone();
         Self {
+            config: config.clone(),
             log,
             member: Member::of_events(&seam).await,
             held: Vec::new(),
         }
     }
 
-    async fn look(&mut self) {
+    pub(super) async fn look(&mut self) {
         self.take().await;
         self.held.retain(|g| g.lease.phase() == Phase::Held);
     }
 
-    async fn take(&mut self) {
+    pub(super) async fn take(&mut self) {
         let next = timeout(Duration::from_millis(20), self.member.next());
         if let Ok(Some(granted)) = next.await {
             self.held.push(granted);
         }
     }
 
-    async fn holds(&mut self, count: usize) {
+    pub(super) async fn holds(&mut self, count: usize) {
         let until = Instant::now() + Duration::from_secs(30);
         while self.held.len() != count {
             assert!(Instant::now() < until, "{} held", self.held.len());
@@ -126,7 +128,7 @@ impl Holder {
         }
     }
 
-    async fn keeps_what_is_wanted_back(&mut self) {
+    pub(super) async fn keeps_what_is_wanted_back(&mut self) {
         eventually("something is wanted back", || {
             let wanted = |g: &&Granted| g.lease.phase() == Phase::Revoking;
             let count = self.held.iter().filter(wanted).count();
@@ -136,7 +138,7 @@ impl Holder {
     }
 
     /// It commits, what it drains included.
-    async fn commits_for(&mut self, lasting: Duration) {
+    pub(super) async fn commits_for(&mut self, lasting: Duration) {
         let until = Instant::now() + lasting;
         while Instant::now() < until {
             for granted in &self.held {
