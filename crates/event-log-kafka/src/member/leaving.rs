@@ -22,6 +22,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 
 use super::Standing;
 use super::thread::{Polling, TICK};
+use crate::config::GroupProtocol;
 use crate::layout::Seat;
 
 /// Requests that can follow one another in a rebalance: to join, for the partitions that there are, for our
@@ -40,6 +41,7 @@ pub(super) enum Reason {
 }
 
 impl Polling {
+    /// Leaves the group.
     pub(super) fn close(mut self, reason: Reason) {
         let deadline = self.leave_until();
         self.member.lose_all();
@@ -78,14 +80,20 @@ impl Polling {
             if self.turn().is_err() || !self.is_answered(deadline) {
                 return;
             }
-            let context = self.consumer.context();
-            if context.turns() == 0 && refused {
+            let now = self.consumer.context().turns();
+            if now == 0 && refused {
                 // Who cannot join need not leave.
                 return;
             }
-            let still = context.turns() == turns && turns > 0 && self.drain.is_none();
+            let still = now == turns && self.is_in(now) && self.drain.is_none();
             quiet = if still { quiet + 1 } else { 0 };
         }
+    }
+
+    /// Whether the group has taken us in, judged by the turns there were. Brokers that balance the group
+    /// answer a member that joins at once, and give no turn to one that gets nothing.
+    fn is_in(&self, turns: u64) -> bool {
+        turns > 0 || self.member.terms.config.group_protocol == GroupProtocol::Consumer
     }
 
     /// Makes the client say that we leave where closing it would not.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fanfare_event_log::conformance::fixtures::{router, within};
 use fanfare_event_log::{Phase, Stream};
 use fanfare_event_log_kafka::KafkaConfig;
+use fanfare_event_log_kafka::config::GroupProtocol;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -41,8 +42,31 @@ async fn who_leaves_with_nothing_has_left() {
     }
     // Nor does anybody wait for one whose name was not known yet.
     let mut last = Holder::join(&config).await;
-    first.member.leave().await;
     first.held.clear();
+    first.member.leave().await;
+    last.holds(1).await;
+}
+
+/// Brokers that balance the group tell a member nothing for which there is nothing. It does not wait until it
+/// would have to have drained.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_brokers_with_nothing_has_left() {
+    let config = KafkaConfig {
+        group_protocol: GroupProtocol::Consumer,
+        session_timeout_ms: 45_000,
+        drain_timeout_ms: 300_000,
+        ..config(1).await
+    };
+    let mut first = Holder::join(&config).await;
+    first.holds(1).await;
+    for moment in (0..MOMENTS / 4).map(|step| APART * 4 * step) {
+        let second = Holder::join(&config).await;
+        first.looks_for(moment).await;
+        second.member.leave().await;
+    }
+    let mut last = Holder::join(&config).await;
+    first.held.clear();
+    first.member.leave().await;
     last.holds(1).await;
 }
 
