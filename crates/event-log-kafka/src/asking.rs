@@ -8,15 +8,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rdkafka::ClientContext;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 
 use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::OpenError;
+use crate::stranded;
 
 /// How long the first try to reach a broker takes; each further one takes twice as long.
 const FIRST_TRY: Duration = Duration::from_millis(500);
@@ -80,6 +81,20 @@ pub(crate) async fn ask<T: Send + 'static>(
     asked
         .await
         .map_err(|error| OpenError::unavailable(format!("asking the brokers failed: {error}")))?
+}
+
+/// Whether a client made for it sees a broker. Blocks for up to twice `timeout`.
+pub(crate) fn sees_brokers(properties: &ClientConfig, common: &Common, timeout: Duration) -> bool {
+    let asking = Asking {
+        common: common.clone(),
+        trouble: Mutex::default(),
+    };
+    let made = Client::from_config_and_context(properties, asking);
+    made.is_ok_and(|client| {
+        served(&client, || {
+            reach(&client, timeout).is_ok() && stranded::sees_brokers(client.client())
+        })
+    })
 }
 
 /// Runs `work` while another thread serves the client's events. No messages may come meanwhile.

@@ -44,6 +44,7 @@ mod log;
 mod member;
 mod producer;
 mod reader;
+mod stranded;
 mod tail;
 mod topics;
 

@@ -22,6 +22,7 @@ use crate::member::{Member, Terms};
 use crate::producer::{Producer, Routed};
 use crate::reader::KafkaReader;
 use crate::security::Tokens;
+use crate::stranded::Lookout;
 use crate::tail::KafkaTail;
 use crate::topics;
 
@@ -39,6 +40,7 @@ pub struct KafkaLog {
     config: Arc<KafkaConfig>,
     layout: Arc<Layout>,
     common: Common,
+    lookout: Lookout,
     checkpoints: Arc<dyn Checkpoints>,
     producers: Producers,
     members: Mutex<Vec<Weak<Member>>>,
@@ -88,6 +90,7 @@ impl KafkaLog {
             deliveries: Producer::new(&config, Stream::Deliveries, common.clone())?,
         };
         Ok(Self {
+            lookout: Lookout::new(&config, &common)?,
             config: Arc::new(config),
             layout: Arc::new(layout),
             common,
@@ -208,6 +211,7 @@ impl EventLog for KafkaLog {
             layout: self.layout.clone(),
             checkpoints: self.checkpoints.clone(),
             common: self.common.clone(),
+            lookout: self.lookout.clone(),
             lost: self.lost.clone(),
             runtime: Handle::current(),
         };

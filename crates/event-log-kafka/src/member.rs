@@ -44,6 +44,7 @@ use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::CommitAnswer;
 use crate::layout::Layout;
+use crate::stranded::Lookout;
 
 /// What a membership is made with.
 pub(crate) struct Terms {
@@ -51,6 +52,7 @@ pub(crate) struct Terms {
     pub(crate) layout: Arc<Layout>,
     pub(crate) checkpoints: Arc<dyn Checkpoints>,
     pub(crate) common: Common,
+    pub(crate) lookout: Lookout,
     /// Records that retention took before they were settled.
     pub(crate) lost: Arc<AtomicU64>,
     /// What checkpoints are loaded on.

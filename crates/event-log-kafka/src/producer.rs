@@ -6,8 +6,8 @@
 //!
 //! When the client says that no broker answers, appends are refused before anything is handed over,
 //! until a question to the brokers is answered again. A fatal error of the idempotent producer
-//! (its sequence can no longer be guaranteed) ends that client and starts another; what was in
-//! flight is indeterminate.
+//! (its sequence can no longer be guaranteed) ends that client and starts another, and so does
+//! losing sight of brokers that are there; what was in flight is indeterminate.
 
 mod batch;
 mod health;
@@ -35,6 +35,7 @@ use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::{self, OpenError};
 use crate::layout::Seat;
+use crate::stranded::{Lookout, Sight};
 
 /// Bytes that one permit of the byte bound stands for.
 const PERMIT_BYTES: usize = 1024;
@@ -48,6 +49,7 @@ pub(crate) struct Routed {
 /// The producer of a log.
 pub(crate) struct Producer {
     properties: ClientConfig,
+    lookout: Lookout,
     common: Common,
     /// `None` once closed.
     client: Mutex<Option<Client>>,
@@ -88,6 +90,7 @@ impl Producer {
         let records_max = size(config.append_queue_max_records);
         Ok(Self {
             properties,
+            lookout: Lookout::new(config, &common)?,
             common,
             client: Mutex::new(Some(client)),
             health,
@@ -120,14 +123,23 @@ impl Producer {
 
     /// Whether every partition of `topics` could take a record now; otherwise one sentence.
     pub(crate) async fn check_writable(&self, topics: Vec<String>) -> Result<(), String> {
-        let client = self.current().map_err(|_| "the log is closed".to_owned())?;
+        // Whoever is not ready gets nothing to append: this is where it is noticed then.
+        let client = match self.healthy().await {
+            Ok(client) => Ok(client),
+            Err(_) => self.current(),
+        };
+        let client = client.map_err(|_| "the log is closed".to_owned())?;
         let (replicas, patience) = (self.min_insync_replicas, self.health.patience());
+        let health = self.health.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let asked = topics.iter().find_map(|topic| {
                 let metadata = client.client().fetch_metadata(Some(topic), patience);
                 match metadata {
                     Ok(metadata) => health::trouble(topic, &metadata, replicas),
-                    Err(error) => Some(format!("the Kafka brokers do not answer ({error})")),
+                    Err(error) => {
+                        health.went_down();
+                        Some(format!("the Kafka brokers do not answer ({error})"))
+                    }
                 }
             });
             asked.map_or(Ok(()), Err)
@@ -158,16 +170,21 @@ impl Producer {
         }
     }
 
-    /// The client, if brokers answer; a new one after a fatal error.
+    /// The client, if brokers answer; a new one after a fatal error, and when others see them.
     async fn healthy(&self) -> Result<Client, LogError> {
         let client = self.current()?;
         if !self.health.is_down() {
             return Ok(client);
         }
-        if self.health.ask(&client).await {
-            Ok(client)
-        } else {
-            Err(LogErrorKind::Unavailable.into())
+        match self.health.ask(&self.lookout, &client).await {
+            Sight::Found => Ok(client),
+            Sight::Away => Err(LogErrorKind::Unavailable.into()),
+            Sight::Stranded => {
+                tracing::error!(
+                    "the producer is replaced: it lost sight of brokers that are there"
+                );
+                self.replace(&mut self.client.lock(), &client)
+            }
         }
     }
 
@@ -180,11 +197,23 @@ impl Producer {
             return Ok(current.clone());
         };
         tracing::error!(%code, "the producer is replaced after a fatal error: {reason}");
+        let broken = current.clone();
+        self.replace(&mut held, &broken)
+    }
+
+    /// Another client in the place of `broken`, or the one that is there already.
+    fn replace(&self, held: &mut Option<Client>, broken: &Client) -> Result<Client, LogError> {
+        match held {
+            None => return Err(LogErrorKind::Closed.into()),
+            Some(current) if !Arc::ptr_eq(current, broken) => return Ok(current.clone()),
+            Some(_) => {}
+        }
         let fresh =
             client(&self.properties, &self.common, &self.health).map_err(error::unavailable)?;
         if let Some(broken) = held.replace(fresh.clone()) {
             retire(broken, Duration::ZERO);
         }
+        self.health.is_up();
         Ok(fresh)
     }
 
@@ -297,6 +326,10 @@ impl ProducerContext for Context {
             }
             Err((error, _)) => {
                 let kind = error::of_delivery(error);
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageTimedOut) {
+                    // Is anybody there? Whoever appends next asks.
+                    self.health.went_down();
+                }
                 ticket.batch.failed(ticket.index, kind, error.clone());
             }
         }

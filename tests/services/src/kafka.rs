@@ -46,6 +46,20 @@ pub fn start(count: usize) -> Result<Cluster> {
     start_for(count, Lifetime::WithStarter)
 }
 
+/// Starts a broker that is fenced for seconds after it was stopped for 6 s and continued: its controller
+/// has not heard of it for too long, and hears of it seldom. While it is fenced it answers, and says that
+/// there are no brokers and no leaders.
+pub fn start_seldom_heard() -> Result<Cluster> {
+    let doors = Doors {
+        properties: "broker.session.timeout.ms=6000\nbroker.heartbeat.interval.ms=5000\n".into(),
+        ..Doors::default()
+    };
+    let class_path = JARS.class_path()?;
+    cluster::start("kafka", |home| {
+        prepare(1, Lifetime::WithStarter, &class_path, home, &doors)
+    })
+}
+
 /// `host:port` of brokers that this process shares with others; started once if there are none.
 pub fn shared() -> Result<Vec<String>> {
     static SHARED: Shared = Shared::new();

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     member: Weak<Member>,
     turns: Mutex<VecDeque<Turn>>,
     closing: AtomicBool,
+    /// The client said that all brokers are down, and nobody has heard of it yet.
+    down: AtomicBool,
     /// Turns that came.
     count: AtomicU64,
 }
@@ -46,6 +48,7 @@ impl Context {
             member,
             turns: Mutex::default(),
             closing: AtomicBool::new(false),
+            down: AtomicBool::new(false),
             count: AtomicU64::new(0),
         }
     }
@@ -57,6 +60,11 @@ impl Context {
     /// From now on the group has its way at once: closing the consumer waits for it.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
+    }
+
+    /// Whether all brokers were said to be down since this was asked last.
+    pub(super) fn went_down(&self) -> bool {
+        self.down.swap(false, Ordering::Relaxed)
     }
 
     /// How many turns there have been. The first is the group's word that we are a member.
@@ -73,6 +81,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.down.store(true, Ordering::Relaxed);
+        }
         Common::write_error(&error, reason);
     }
 

@@ -12,7 +12,7 @@ use fanfare_event_log::{LogError, LogErrorKind};
 use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::Consumer as _;
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::Semaphore;
 
@@ -22,6 +22,7 @@ use super::outbox::{Letter, Purpose};
 use super::{Member, Standing, outbox};
 use crate::error::unavailable;
 use crate::layout::Seat;
+use crate::stranded::Watch;
 
 /// How long one poll waits, and so how late a dropped lease is noticed.
 pub(super) const TICK: Duration = Duration::from_millis(10);
@@ -98,6 +99,7 @@ pub(super) struct Polling {
     /// When spans may be claimed.
     pub(super) claim_at: Instant,
     renewed: Instant,
+    watch: Watch,
 }
 
 /// Spans that are wanted back.
@@ -118,6 +120,7 @@ impl Polling {
             restart: None,
             claim_at: now,
             renewed: now,
+            watch: Watch::new(),
         }
     }
 
@@ -152,12 +155,29 @@ impl Polling {
                 Turn::Lost(seats) => self.give_up(&seats),
             }
         }
+        self.look_for_brokers()?;
         self.finish_drain()?;
         self.expire();
         self.look_for_gaps();
         self.claim();
         self.grant();
         self.renew();
+        Ok(())
+    }
+
+    /// An error says that the client lost sight of brokers that are there.
+    fn look_for_brokers(&mut self) -> KafkaResult<()> {
+        if self.consumer.context().went_down() {
+            self.watch.suspect();
+        }
+        let (consumer, lookout) = (&self.consumer, &self.member.terms.lookout);
+        let look = || {
+            let (consumer, lookout) = (consumer.clone(), lookout.clone());
+            move || lookout.sight(consumer.client())
+        };
+        if self.watch.is_stranded(look) {
+            return Err(KafkaError::Global(RDKafkaErrorCode::AllBrokersDown));
+        }
         Ok(())
     }
 

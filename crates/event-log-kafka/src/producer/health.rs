@@ -1,18 +1,22 @@
 //! Whether any broker answers: what decides that an append is refused before it is tried.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
-use rdkafka::producer::{Producer as _, ThreadedProducer};
+use rdkafka::producer::Producer as _;
 
-use super::Context;
+use super::Client;
+use crate::stranded::{self, Lookout, Patience, Sight};
 
 /// Down from the client's word that all brokers are, until one answers.
 pub(super) struct Health {
     down: AtomicBool,
+    /// While it is down.
+    patience: Mutex<Option<Patience>>,
     /// One question at a time.
     asking: tokio::sync::Mutex<()>,
     timeout: Duration,
@@ -22,6 +26,7 @@ impl Health {
     pub(super) fn new(timeout: Duration) -> Self {
         Self {
             down: AtomicBool::new(false),
+            patience: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
             timeout,
         }
@@ -33,36 +38,42 @@ impl Health {
     }
 
     pub(super) fn went_down(&self) {
+        let mut patience = self.patience.lock();
+        patience.get_or_insert_with(Patience::new);
         self.down.store(true, Ordering::Release);
     }
 
     pub(super) fn is_up(&self) {
-        self.down.store(false, Ordering::Release);
+        // For every record that is written: the flag alone is looked at.
+        if self.is_down() {
+            let mut patience = self.patience.lock();
+            *patience = None;
+            self.down.store(false, Ordering::Release);
+        }
     }
 
     pub(super) fn is_down(&self) -> bool {
         self.down.load(Ordering::Acquire)
     }
 
-    /// Asks the brokers anything at all; whether one answered. Many callers share one question.
-    pub(super) async fn ask(&self, client: &Arc<ThreadedProducer<Context>>) -> bool {
+    /// Asks the brokers anything at all; what `client` sees of them. Many callers share one question.
+    pub(super) async fn ask(&self, lookout: &Lookout, client: &Client) -> Sight {
         let _one_at_a_time = self.asking.lock().await;
         if !self.is_down() {
-            return true;
+            return Sight::Found;
         }
-        let (client, timeout) = (client.clone(), self.timeout.min(ASK_MAX));
-        let asked = tokio::task::spawn_blocking(move || {
-            // Of one topic that need not exist: all topics would be a large answer.
-            client
-                .client()
-                .fetch_metadata(Some("fanfare"), timeout)
-                .is_ok()
+        let thoroughly = self.patience.lock().as_mut().is_some_and(Patience::is_over);
+        let (lookout, client) = (lookout.clone(), client.clone());
+        let asked = tokio::task::spawn_blocking(move || match client.client() {
+            client if thoroughly => lookout.sight(client),
+            client if stranded::sees_brokers(client) => Sight::Found,
+            _ => Sight::Away,
         });
-        let answered = asked.await.unwrap_or(false);
-        if answered {
+        let sight = asked.await.unwrap_or(Sight::Away);
+        if sight == Sight::Found {
             self.is_up();
         }
-        answered
+        sight
     }
 }
 
@@ -88,6 +99,3 @@ pub(super) fn trouble(topic: &str, metadata: &Metadata, replicas: usize) -> Opti
         })
     })
 }
-
-/// Long enough for a broker that is there.
-const ASK_MAX: Duration = Duration::from_secs(1);

@@ -158,3 +158,35 @@ async fn closing_writes_what_was_handed_over() {
         .expect_err("closed");
     assert_eq!(refused.kind(), LogErrorKind::Closed);
 }
+
+#[tokio::test]
+async fn a_client_that_lost_sight_of_brokers_that_are_there_is_replaced() {
+    let lost = MockCluster::new(1).expect("mock brokers");
+    lost.create_topic(TOPIC, 1, 1).expect("a topic");
+    let mut producer = producer_with(&config(&lost.bootstrap_servers()));
+    producer.append(vec![record("a")]).await.expect("appended");
+    // From here on that client sees nobody, and no other that is asked the same way does.
+    drop(lost);
+    let refused = appended(&producer, Duration::from_secs(8)).await;
+    assert!(!refused, "by brokers that are gone");
+
+    // Others see some now.
+    let there = MockCluster::new(1).expect("mock brokers");
+    there.create_topic(TOPIC, 1, 1).expect("a topic");
+    let others = config(&there.bootstrap_servers());
+    producer.lookout = Lookout::new(&others, &Common::default()).expect("a lookout");
+    producer.properties = others.producer(Stream::Events).expect("properties");
+    assert!(appended(&producer, Duration::from_secs(30)).await);
+}
+
+/// Whether a record is taken within `patience`.
+async fn appended(producer: &Producer, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    while Instant::now() < end {
+        if producer.append(vec![record("x")]).await.is_ok() {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    false
+}

@@ -2,6 +2,7 @@
 
 mod brokers;
 mod empty_handed;
+mod fenced;
 mod frozen;
 mod leaving;
 mod offsets;

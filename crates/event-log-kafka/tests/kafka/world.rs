@@ -16,6 +16,7 @@ pub(crate) async fn config() -> KafkaConfig {
 
 /// The same on other brokers.
 pub(crate) fn config_on(servers: Vec<String>) -> KafkaConfig {
+    write_log();
     KafkaConfig {
         bootstrap_servers: servers,
         topic_prefix: unique("t"),
