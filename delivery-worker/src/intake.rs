@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_domain::{Data, DeadLetterReason, DeliveryId, EventRef, Position, Timestamp};
+use fanfare_domain::{Data, DeadLetterReason, DeliveryId, EventRef, Position, Target, Timestamp};
 use fanfare_event_log::{
     DeliveryRecord, Entry, LogError, LogErrorKind, ReadLimit, Record, RecordError, Records,
     RedriveRecord,
@@ -128,37 +128,88 @@ async fn room(shift: &Arc<Shift>) {
     shift.crew.room().await;
 }
 
+/// A record of which something is open.
+struct Taken {
+    position: Position,
+    record: Record,
+    /// A bit for each part.
+    open: u64,
+    is_doubtful: bool,
+}
+
+impl Taken {
+    /// The open deliveries that an earlier owner may have dealt with.
+    fn doubted(&self) -> impl Iterator<Item = DeliveryId> {
+        let record = match &self.record {
+            Record::Delivery(record) if self.is_doubtful => Some(record),
+            _ => None,
+        };
+        let parts = record.into_iter().flat_map(|record| {
+            let (event, generation) = (&*record.event, record.generation);
+            let seed = event.delivery_seed();
+            let ids = record.targets.iter().map(move |target| {
+                let Target {
+                    endpoint,
+                    subscription,
+                } = *target;
+                seed.delivery(endpoint, subscription, event.accept_time, generation)
+            });
+            ids.zip(0u32..)
+        });
+        parts.filter_map(|(id, index)| (self.open & (1 << index) != 0).then_some(id))
+    }
+}
+
 async fn take_in(shift: &Arc<Shift>, entries: Vec<Entry>, doubt: &mut Doubt) -> Result<(), Stop> {
+    let mut newer = Ok(());
+    let mut all = Vec::with_capacity(entries.len());
     for entry in entries {
+        let position = entry.position;
         match Record::decode(&entry.bytes) {
             Err(error @ RecordError::UnknownVersion(_)) => {
-                return Err(Stop::Newer(entry.position, error));
+                newer = Err(Stop::Newer(position, error));
+                break;
             }
             Ok(Record::Event(_)) | Err(RecordError::Damaged) => quarantine(shift, &entry),
             Ok(record) => {
-                let open = shift.settler.take(entry.position, record.parts());
+                let open = shift.settler.take(position, record.parts());
+                let is_doubtful = open != 0
+                    && matches!(&record, Record::Delivery(record) if doubt.is_about(position, record));
                 if open != 0 {
-                    take_in_record(shift, entry.position, record, open, doubt).await?;
+                    all.push(Taken {
+                        position,
+                        record,
+                        open,
+                        is_doubtful,
+                    });
                 }
             }
         }
     }
-    Ok(())
+    // Of a whole read at once: one by one a new owner's first reads would wait for each answer.
+    let known = known(shift, all.iter().flat_map(Taken::doubted).collect()).await;
+    for taken in all {
+        take_in_record(shift, taken, &known).await?;
+    }
+    newer
 }
 
 async fn take_in_record(
     shift: &Arc<Shift>,
-    position: Position,
-    record: Record,
-    open: u64,
-    doubt: &mut Doubt,
+    taken: Taken,
+    known: &HashSet<DeliveryId>,
 ) -> Result<(), Stop> {
+    let Taken {
+        position,
+        record,
+        open,
+        ..
+    } = taken;
     let taking = async {
         match record {
             Record::Delivery(record) => {
                 shift.desk.ages.taken(position, record.route_time);
-                let is_doubtful = doubt.is_about(position, &record);
-                deliver(shift, position, record, open, is_doubtful).await;
+                deliver(shift, position, record, open, known).await;
                 Ok(())
             }
             Record::Test(record) => {
@@ -188,7 +239,7 @@ async fn deliver(
     position: Position,
     record: DeliveryRecord,
     open: u64,
-    is_doubtful: bool,
+    known: &HashSet<DeliveryId>,
 ) {
     let head = Head(record.config_head);
     let targets = record.targets.clone();
@@ -206,8 +257,8 @@ async fn deliver(
             origin: Origin::Fresh(Part { position, index }),
         })
         .collect();
-    if is_doubtful {
-        deliveries = settle_known(shift, deliveries).await;
+    if !known.is_empty() {
+        deliveries = settle_known(shift, deliveries, known);
     }
     if !is_whole {
         return end_expired(shift, deliveries);
@@ -254,15 +305,11 @@ fn detached(data: &Data) -> Data {
 }
 
 /// Settles those that an earlier owner has dealt with; answers the others.
-async fn settle_known(shift: &Arc<Shift>, deliveries: Vec<Delivery>) -> Vec<Delivery> {
-    let ids: Vec<DeliveryId> = deliveries.iter().map(|delivery| delivery.id).collect();
-    let mut backoff = Backoff::new("look up what was delivered before");
-    let known = loop {
-        match known(shift, &ids).await {
-            Ok(known) => break known,
-            Err(error) => backoff.wait(&error).await,
-        }
-    };
+fn settle_known(
+    shift: &Shift,
+    deliveries: Vec<Delivery>,
+    known: &HashSet<DeliveryId>,
+) -> Vec<Delivery> {
     let (known, unknown): (Vec<_>, Vec<_>) = deliveries
         .into_iter()
         .partition(|delivery| known.contains(&delivery.id));
@@ -274,7 +321,21 @@ async fn settle_known(shift: &Arc<Shift>, deliveries: Vec<Delivery>) -> Vec<Deli
     unknown
 }
 
-async fn known(shift: &Shift, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, StoreError> {
+/// Those of `ids` that an earlier owner has dealt with, once the store says so.
+async fn known(shift: &Shift, ids: Vec<DeliveryId>) -> HashSet<DeliveryId> {
+    let mut backoff = Backoff::new("look up what was delivered before");
+    loop {
+        match look_up(shift, &ids).await {
+            Ok(known) => return known,
+            Err(error) => backoff.wait(&error).await,
+        }
+    }
+}
+
+async fn look_up(shift: &Shift, ids: &[DeliveryId]) -> Result<HashSet<DeliveryId>, StoreError> {
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
     let stores = &shift.stores;
     let (retries, parked, dead) = futures::try_join!(
         stores.retries.get(ids),

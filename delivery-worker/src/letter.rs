@@ -67,8 +67,7 @@ impl Letter {
 
     /// Names its deliveries.
     pub(crate) fn seed(&self) -> DeliverySeed {
-        let key = &self.reference.key;
-        DeliverySeed::new(&key.tenant, &key.source, &key.id, &self.event.body_hash)
+        self.event.delivery_seed()
     }
 
     /// The id of its delivery to `target`; `seed` is [`Letter::seed`].

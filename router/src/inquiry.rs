@@ -15,9 +15,7 @@ mod standing;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_domain::{
-    DeliveryId, DeliverySeed, EventKey, EventRef, EventType, SubscriptionId, Target, TenantId,
-};
+use fanfare_domain::{DeliveryId, EventKey, EventRef, EventType, SubscriptionId, Target, TenantId};
 use fanfare_store::{
     AttemptRow, DeadLetter, EventFilter, EventRow, Parked, RetryRow, StoreError, Stores,
 };
@@ -214,12 +212,7 @@ impl Inquiry {
 /// The ids of the deliveries of `row` that are owed to `targets`.
 pub fn delivery_ids(row: &EventRow, targets: &[Target]) -> Vec<DeliveryId> {
     let event = &row.event;
-    let seed = DeliverySeed::new(
-        &event.tenant,
-        &event.event.source,
-        &event.event.id,
-        &event.body_hash,
-    );
+    let seed = event.delivery_seed();
     let id = |t: &Target| seed.delivery(t.endpoint, t.subscription, event.accept_time, 0);
     targets.iter().map(id).collect()
 }

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 
 use crate::event_type::EventType;
-use crate::id::{EventId, Source, TenantId};
+use crate::id::{DeliverySeed, EventId, Source, TenantId};
 use crate::invalid::{Invalid, Reason};
 use crate::time::Timestamp;
 
@@ -138,6 +138,12 @@ impl AcceptedEvent {
     /// Its identity.
     pub fn key(&self) -> EventKey {
         self.event.key(&self.tenant)
+    }
+
+    /// Names its deliveries.
+    pub fn delivery_seed(&self) -> DeliverySeed {
+        let event = &self.event;
+        DeliverySeed::new(&self.tenant, &event.source, &event.id, &self.body_hash)
     }
 }
 

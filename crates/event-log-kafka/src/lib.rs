@@ -16,6 +16,7 @@
 //! - [`producer`] appends: idempotent, acknowledged by all replicas, admitted within a bound.
 //! - [`member`] is membership in a group: one thread that polls a consumer, hands out leases, lets
 //!   a revoke be a phase, and proves to itself again and again that it still is a member.
+//! - [`stranded`] finds out when a client of either lost sight of brokers that are there; it is replaced.
 //! - [`bookmark`] is what a commit says. [`start`] decides where a span is read from.
 //! - [`tail`] follows without a group.
 //!

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare_delivery_worker::{EgressPolicy, GROUP, Worker, WorkerConfig};
 use fanfare_domain::{
-    AcceptedEvent, Data, DeliveryId, DeliverySeed, Endpoint, EndpointId, EndpointState, Envelope,
-    Event, EventId, EventType, Place, Position, RetrySchedule, Secret, Shard, Source, Subscription,
-    SubscriptionId, Target, TenantId, Timestamp, TypePattern,
+    AcceptedEvent, Data, DeliveryId, Endpoint, EndpointId, EndpointState, Envelope, Event, EventId,
+    EventType, Place, Position, RetrySchedule, Secret, Shard, Source, Subscription, SubscriptionId,
+    Target, TenantId, Timestamp, TypePattern,
 };
 use fanfare_event_log::memory::{MemoryConfig, MemoryLog};
 use fanfare_event_log::{DeliveryRecord, EventLog, Group, Outgoing, Record, RedriveRecord, Stream};
@@ -410,13 +410,7 @@ fn targets(endpoints: &[u64]) -> Vec<Target> {
 
 fn ids_of(record: &DeliveryRecord) -> Vec<DeliveryId> {
     let accepted = &record.event;
-    let (event, at) = (&accepted.event, accepted.accept_time);
-    let seed = DeliverySeed::new(
-        &accepted.tenant,
-        &event.source,
-        &event.id,
-        &accepted.body_hash,
-    );
+    let (seed, at) = (accepted.delivery_seed(), accepted.accept_time);
     let id = |t: &Target| seed.delivery(t.endpoint, t.subscription, at, record.generation);
     record.targets.iter().map(id).collect()
 }

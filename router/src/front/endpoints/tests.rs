@@ -572,12 +572,7 @@ async fn a_test_is_one_record_and_answers_with_its_attempt() {
         }
     };
     let event = &record.event;
-    let seed = fanfare_domain::DeliverySeed::new(
-        &event.tenant,
-        &event.event.source,
-        &event.event.id,
-        &event.body_hash,
-    );
+    let seed = event.delivery_seed();
     let target = record.targets[0];
     let delivery = seed.delivery(target.endpoint, target.subscription, event.accept_time, 0);
     let mut row = fanfare_store::conformance::fixtures::attempt(1, NOW, 1, 1);
