@@ -69,12 +69,11 @@ pub(crate) fn cut<V>(mut rows: Vec<Placed<V>>) -> Vec<Vec<V>> {
     let mut open: Option<Open> = None;
     for row in rows {
         let fits = open.as_mut().is_some_and(|open| open.take(&row));
-        match batches.last_mut().filter(|_| fits) {
-            Some(last) => last.push(row.put.values),
-            None => {
-                open = Some(Open::new(&row));
-                batches.push(vec![row.put.values]);
-            }
+        if let Some(last) = batches.last_mut().filter(|_| fits) {
+            last.push(row.put.values);
+        } else {
+            open = Some(Open::new(&row));
+            batches.push(vec![row.put.values]);
         }
     }
     batches
