@@ -40,7 +40,7 @@ async fn the_demo_delivers_before_ones_eyes_and_survives_a_kill() {
     let (_second, log) = demo(dir.path());
     let text = shows(&log, "lost.").await;
     assert!(text.contains("The last run was killed"), "{text}");
-    assert!(text.contains("nothing was lost"), "{text}");
+    assert!(says_nothing_was_lost(&text), "{text}");
 }
 
 /// The server goes on without the demo, and the demo's short retries are soon over.
@@ -62,7 +62,13 @@ async fn the_demo_of_a_running_server_gets_what_was_given_up_without_it() {
     let (_second, log) = demo_of(&world.url(), dir.path());
     let text = shows(&log, "lost.").await;
     assert!(text.contains("redriven now"), "{text}");
-    assert!(text.contains("nothing was lost"), "{text}");
+    assert!(says_nothing_was_lost(&text), "{text}");
+}
+
+/// With deliveries under way at the kill the verdict is the end of a sentence, without any it
+/// is one of its own.
+fn says_nothing_was_lost(text: &str) -> bool {
+    text.to_lowercase().contains("nothing was lost")
 }
 
 async fn given_up(world: &World) -> usize {
