@@ -38,15 +38,15 @@ lint: needs ## Clippy, warnings are errors
 
 bench: needs ## Measure (about 7 minutes, quiet machine); bench/RESULTS.md keeps the last table
 	@cargo build --release --locked -p fanfare -p fanfare-bench
-	@./target/release/fanfare-bench
+	@$(TARGET_DIR)/release/fanfare-bench
 
 bench-long: needs ## Measure aging: 5M deliveries, then 5 minutes at half load
 	@cargo build --release --locked -p fanfare -p fanfare-bench
-	@./target/release/fanfare-bench long
+	@$(TARGET_DIR)/release/fanfare-bench long
 
 bench-distributed: needs-test ## Measure routers and workers on Kafka and Cassandra (some minutes, quiet machine); bench/RESULTS-DISTRIBUTED.md
 	@cargo build --release --locked -p fanfare -p fanfare-bench
-	@./target/release/fanfare-bench distributed
+	@$(TARGET_DIR)/release/fanfare-bench distributed
 
 torture: needs-test ## Kill the server 1,000 times under load and count what was lost (FANFARE_SEED=n repeats one)
 	@cargo build --locked --workspace --all-targets

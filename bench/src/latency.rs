@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::Settings;
+use crate::histogram::Histogram;
 use crate::publish::Load;
 use crate::report::{Report, Row};
 use crate::round::{self, FAN_OUT, Scenario, UNARY};
 use crate::server::Server;
 use crate::sink::Sink;
+use crate::{Settings, commits};
 
 const STALL: Duration = Duration::from_millis(50);
 const WARM_UP: Duration = Duration::from_secs(3);
@@ -53,6 +54,15 @@ pub(crate) async fn at_half_load(
     let row = at_half_of(most, &load, &mut sink, scenario, length, &REACH).await?;
     server.stop().await?;
     report.add(row);
+    let pace = pace(most, scenario);
+    let alone = commits::waits(settings, pace, length.as_secs()).await?;
+    report.add(
+        Row::new("the same pace: an append to the log alone", "reported")
+            .said(quantiles(&alone), None)
+            .note(format!(
+                "{pace} events/s; what this disk adds to the row above"
+            )),
+    );
     Ok(())
 }
 
@@ -65,31 +75,43 @@ pub(crate) async fn at_half_of(
     length: Duration,
     reach: &Reach,
 ) -> Result<Row> {
-    let pace = (most / 2.0 / scenario.fan_out as f64).max(1.0) as u64;
+    let pace = pace(most, scenario);
     load.run(scenario.way, WARM_UP, Some(pace)).await?;
     sink.reaches(load.owed()).await?;
     sink.latencies().await?;
     load.run(scenario.way, length, Some(pace)).await?;
     sink.reaches(load.owed()).await?;
     let seen = sink.latencies().await?;
-    let millis = |d: Duration| d.as_secs_f64() * 1e3;
     let (p50, p99, max) = (seen.quantile(0.5), seen.quantile(0.99), seen.max());
     let met = millis(p50) <= reach.p50
         && reach.p99.is_none_or(|most| millis(p99) <= most)
         && reach.max.is_none_or(|most| max <= most);
-    let measured = format!(
-        "p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms",
-        millis(p50),
-        millis(p99),
-        millis(max)
-    );
     let what = format!("publish to receipt at half load: {}", scenario.name);
     Ok(Row::new(&what, reach.said)
-        .said(measured, Some(met))
+        .said(quantiles(&seen), Some(met))
         .note(format!(
             "{pace} events/s for {} s, {} deliveries, {} over 50 ms; most was {most:.0} deliveries/s",
             length.as_secs(),
             seen.count(),
             seen.over(STALL),
         )))
+}
+
+/// Events per second at half of `most` deliveries.
+fn pace(most: f64, scenario: &Scenario) -> u64 {
+    (most / 2.0 / scenario.fan_out as f64).max(1.0) as u64
+}
+
+fn quantiles(of: &Histogram) -> String {
+    let (p50, p99, max) = (of.quantile(0.5), of.quantile(0.99), of.max());
+    format!(
+        "p50 {:.2} ms, p99 {:.2} ms, max {:.1} ms",
+        millis(p50),
+        millis(p99),
+        millis(max)
+    )
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }

@@ -96,6 +96,7 @@ fn main() -> Result<()> {
         "sink" => sink::run(),
         "bare" => bare::run(arguments),
         "commits" => commits::run(arguments),
+        "waits" => commits::run_waits(arguments),
         "matching" => matching::run(),
         "settling" => settling::run(),
         "producer" => producer::run(arguments),
@@ -135,7 +136,12 @@ async fn drive(mut arguments: impl Iterator<Item = String>) -> Result<()> {
 }
 
 async fn short(settings: &Settings) -> Result<report::Report> {
-    let mut report = report::Report::new("bench", report::ONE_PROCESS, machine::describe(settings));
+    let mut conditions = machine::describe(settings);
+    conditions.push(
+        "the cost after 5M deliveries and five minutes at half load take longer: RESULTS-LONG.md (`make bench-long`)"
+            .to_owned(),
+    );
+    let mut report = report::Report::new("bench", report::ONE_PROCESS, conditions);
     if settings.wants("rounds") {
         round::run(settings, &mut report).await?;
     }
