@@ -1,5 +1,6 @@
 //! One broker or node: a process that is ready when it answers.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::thread;
@@ -14,6 +15,8 @@ use crate::process::{Launch, Leash, Lifetime, log_len, log_since, log_tail};
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long a node may take to end when asked politely.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
+/// How long a thread may take to stop: one in the middle of a read of the disk waits for that.
+const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// A broker or a node. Dropping it kills its process.
 pub struct Node {
@@ -79,7 +82,16 @@ impl Node {
 
     /// SIGSTOP: its sockets stay open and nothing answers.
     pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // A thread that runs when the signal is sent may answer once more before it stops.
+        let deadline = Instant::now() + STOP_MAX;
+        while !self.is_stopped()? {
+            if Instant::now() > deadline {
+                bail!("{} does not stop within {STOP_MAX:?}", self.name);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGCONT.
@@ -172,6 +184,22 @@ impl Node {
             Some(child) => Ok(child.try_wait()?),
             None => bail!("{} does not run", self.name),
         }
+    }
+
+    /// Whether every thread of it is stopped.
+    fn is_stopped(&self) -> Result<bool> {
+        let pid = self
+            .pid()
+            .with_context(|| format!("{} does not run", self.name))?;
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            // A thread that ended meanwhile does nothing either.
+            let stat = fs::read_to_string(thread?.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]);
+            if state.is_some_and(|state| state != "T") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
