@@ -32,7 +32,8 @@ pub(crate) fn post(
 ) -> Post {
     let letter = &*delivery.letter;
     let id = delivery.id.to_string();
-    let body = body(letter, callee.endpoint.envelope);
+    let envelope = envelope_of(letter, callee.endpoint.envelope);
+    let body = body(letter, envelope);
     let signature = prepared.signer.sign(&id, now, &body);
     let id = text(&id);
 
@@ -40,7 +41,7 @@ pub(crate) fn post(
     let mut headers = HeaderMap::with_capacity(8 + prepared.headers.len() + attributes.len());
     let shared = prepared.headers.iter();
     headers.extend(shared.map(|(name, value)| (name.clone(), value.clone())));
-    if let Some(content_type) = content_type(letter, callee.endpoint.envelope) {
+    if let Some(content_type) = content_type(letter, envelope) {
         headers.insert(CONTENT_TYPE, content_type);
     }
     headers.insert(WEBHOOK_ID, id.clone());
@@ -48,7 +49,7 @@ pub(crate) fn post(
     headers.insert(WEBHOOK_SIGNATURE, text(&signature));
     headers.insert(IDEMPOTENCY_KEY, id);
     trace(&mut headers, letter, delivery.id, attempt);
-    if callee.endpoint.envelope == Envelope::Binary {
+    if envelope == Envelope::Binary {
         headers.extend(
             attributes
                 .iter()
@@ -61,6 +62,15 @@ pub(crate) fn post(
     *request.uri_mut() = prepared.uri.clone();
     *request.headers_mut() = headers;
     request
+}
+
+/// What carries the event to an endpoint that chose `chosen`. Bytes that are no text go structured,
+/// as base64: the official libraries read a body as UTF-8 before they verify it.
+fn envelope_of(letter: &Letter, chosen: Envelope) -> Envelope {
+    match &letter.event.event.data {
+        Data::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => Envelope::Structured,
+        _ => chosen,
+    }
 }
 
 fn body(letter: &Letter, envelope: Envelope) -> Bytes {

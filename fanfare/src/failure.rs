@@ -143,6 +143,11 @@ impl Failure {
         ))
     }
 
+    /// The machine-readable code.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
     /// The sentence.
     pub fn message(&self) -> &str {
         &self.message

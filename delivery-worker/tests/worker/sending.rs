@@ -80,6 +80,30 @@ async fn a_structured_envelope_is_the_whole_event_signed() {
 }
 
 #[tokio::test]
+async fn only_bytes_that_are_no_text_go_structured_whatever_the_envelope() {
+    let (mut world, sink) = (World::running().await, Sink::start().await);
+    world.endpoint(1, &sink.url).await;
+    for (bytes, content_type) in [(&[0xff, 0x00][..], "image/png"), (b"a,b\n", "text/csv")] {
+        let data = Data::Bytes(Bytes::from_static(bytes));
+        world
+            .publish_event(data, &[1], |e| e.data_content_type = content_type.into())
+            .await;
+    }
+    for received in sink.receives(2).await {
+        verify(&received, &secret());
+        if received.header("content-type") == "text/csv" {
+            assert_eq!(received.body, "a,b\n");
+            assert_eq!(received.header("ce-type"), "order.paid");
+        } else {
+            assert!(!received.headers.contains_key("ce-type"));
+            let event: Value = serde_json::from_slice(&received.body).unwrap();
+            assert_eq!(event["datacontenttype"], "image/png");
+            assert_eq!(event["data_base64"], "/wA=");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_large_body_is_fetched_and_arrives_whole() {
     let (mut world, sink) = (World::running().await, Sink::start().await);
     world.endpoint(1, &sink.url).await;

@@ -127,7 +127,7 @@ pub async fn run(args: DeliveryArgs, format: Format) -> Result<(), Failure> {
     match args.verb {
         DeliveryVerb::List(args) if args.watch => watch(args, server, format).await,
         DeliveryVerb::List(args) => {
-            let rows = list(&args, server).await?;
+            let rows = rows(&args, server).await?;
             Ok(format.list(&rows, "no such deliveries")?)
         }
         DeliveryVerb::Get(args) => get(args, server, format).await,
@@ -135,7 +135,34 @@ pub async fn run(args: DeliveryArgs, format: Format) -> Result<(), Failure> {
     }
 }
 
-async fn list(args: &DeliveryListArgs, server: &Server) -> Result<Vec<DeliveryRow>, Failure> {
+/// The deliveries of an event, of which there are `count`.
+pub(super) async fn of_event(
+    server: &Server,
+    id: &str,
+    source: &str,
+    count: u32,
+) -> Result<Vec<v1::Delivery>, Failure> {
+    let args = DeliveryListArgs {
+        event: id.to_owned(),
+        event_source: source.to_owned(),
+        endpoint: String::new(),
+        states: Vec::new(),
+        watch: false,
+        list: ListArgs {
+            limit: count,
+            all: false,
+            since: None,
+        },
+    };
+    list(&args, server).await
+}
+
+async fn rows(args: &DeliveryListArgs, server: &Server) -> Result<Vec<DeliveryRow>, Failure> {
+    let deliveries = list(args, server).await?;
+    Ok(deliveries.into_iter().map(DeliveryRow::new).collect())
+}
+
+async fn list(args: &DeliveryListArgs, server: &Server) -> Result<Vec<v1::Delivery>, Failure> {
     let deliveries = paging::collect(&args.list, |page_token| {
         let request = v1::ListDeliveriesRequest {
             page_size: args.list.page_size(),
@@ -153,11 +180,7 @@ async fn list(args: &DeliveryListArgs, server: &Server) -> Result<Vec<DeliveryRo
             Ok((page.deliveries, page.next_page_token))
         }
     });
-    Ok(deliveries
-        .await?
-        .into_iter()
-        .map(DeliveryRow::new)
-        .collect())
+    deliveries.await
 }
 
 /// Prints the list, then every row that is new or has changed. What it remembers is what the
@@ -165,7 +188,7 @@ async fn list(args: &DeliveryListArgs, server: &Server) -> Result<Vec<DeliveryRo
 async fn watch(args: DeliveryListArgs, server: &Server, format: Format) -> Result<(), Failure> {
     let mut seen = HashMap::new();
     loop {
-        let rows = list(&args, server).await?;
+        let rows = rows(&args, server).await?;
         for row in rows.iter().rev() {
             if seen.get(&row.id) != Some(&row.mark()) {
                 format.next(row)?;
@@ -238,6 +261,6 @@ async fn dead_letters_of(
     Ok(list(&args, server)
         .await?
         .into_iter()
-        .map(|row| row.id)
+        .map(|delivery| delivery.id)
         .collect())
 }

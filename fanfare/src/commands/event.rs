@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use fanfare_proto::v1;
 
 use crate::args::{ConnectionArgs, ListArgs};
-use crate::commands::paging;
+use crate::commands::{delivery, paging};
 use crate::connect::Server;
 use crate::failure::Failure;
 use crate::output::Format;
@@ -87,14 +87,23 @@ pub async fn run(args: EventArgs, format: Format) -> Result<(), Failure> {
     }
 }
 
-async fn get(args: GetArgs, server: &Server, format: Format) -> Result<(), Failure> {
+/// An event with all of its deliveries: the answer itself names the first 100.
+async fn told(server: &Server, id: &str, source: &str) -> Result<v1::GetEventResponse, Failure> {
     let request = v1::GetEventRequest {
-        id: args.id,
-        source: args.source,
+        id: id.to_owned(),
+        source: source.to_owned(),
     };
     let response = server.events().get_event(request).await;
-    let response = response.map_err(|s| server.failed(&s))?.into_inner();
-    let sheet = EventSheet::new(response);
+    let mut told = response.map_err(|s| server.failed(&s))?.into_inner();
+    if told.deliveries.len() < usize::try_from(told.delivery_count).unwrap_or(usize::MAX) {
+        let source = told.event.as_ref().map_or(source, |event| &event.source);
+        told.deliveries = delivery::of_event(server, id, source, told.delivery_count).await?;
+    }
+    Ok(told)
+}
+
+async fn get(args: GetArgs, server: &Server, format: Format) -> Result<(), Failure> {
+    let sheet = EventSheet::new(told(server, &args.id, &args.source).await?);
     format.sheet(&sheet)?;
     if format == Format::Table && !sheet.deliveries().is_empty() {
         println!();

@@ -44,7 +44,7 @@ pub struct ListenArgs {
     /// Only types that match this pattern; repeatable
     #[arg(long = "event-type", value_name = "PATTERN")]
     event_types: Vec<String>,
-    /// Where to POST; without it events are only shown
+    /// Where to POST, by plain http; without it events are only shown
     #[arg(long, value_name = "URL", value_parser = target)]
     forward_to: Option<Url>,
 }
@@ -207,7 +207,10 @@ fn client() -> Client<HttpConnector, Full<bytes::Bytes>> {
 fn target(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|e| format!("{e}"))?;
     if url.scheme() != "http" {
-        return Err("write an http URL, like http://localhost:3000/hook".to_owned());
+        return Err(
+            "only plain http is forwarded to, as a program on this machine speaks it; write it like http://localhost:3000/hook"
+                .to_owned(),
+        );
     }
     Ok(url)
 }

@@ -12,6 +12,8 @@ use crate::output::{Format, Sheet};
 
 /// Counting stops here: a glance, not an audit.
 const COUNT_MAX: usize = 1000;
+/// Whatever the endpoint.
+const ANY: &str = "";
 
 /// `fanfare status`
 #[derive(Args, Debug)]
@@ -23,7 +25,8 @@ pub struct StatusArgs {
     connection: ConnectionArgs,
 }
 
-/// What a glance shows; counts end at 1,000.
+/// What a glance shows; counts end at 1,000. Pending are those of the newest events: older ones are
+/// retrying, parked or settled unless the workers are far behind, and then the newest are pending, too.
 #[derive(Serialize)]
 struct StatusSheet {
     server: String,
@@ -92,6 +95,11 @@ pub async fn run(args: &StatusArgs, format: Format) -> Result<(), Failure> {
         .await
         .map_err(failed)?
         .into_inner();
+    let (mut retrying, mut parked) = (0, 0);
+    for endpoint in &endpoints {
+        retrying += in_state(server, &endpoint.id, v1::DeliveryState::Retrying).await?;
+        parked += in_state(server, &endpoint.id, v1::DeliveryState::Parked).await?;
+    }
     let active = v1::EndpointState::Active;
     let last = events.events.first().and_then(|e| e.accept_time);
     format.sheet(&StatusSheet {
@@ -108,18 +116,25 @@ pub async fn run(args: &StatusArgs, format: Format) -> Result<(), Failure> {
             .into_inner()
             .subscriptions
             .len(),
-        pending: in_state(server, v1::DeliveryState::Pending).await?,
-        retrying: in_state(server, v1::DeliveryState::Retrying).await?,
-        parked: in_state(server, v1::DeliveryState::Parked).await?,
-        dead_letters: in_state(server, v1::DeliveryState::DeadLetter).await?,
+        pending: in_state(server, ANY, v1::DeliveryState::Pending).await?,
+        retrying: retrying.min(COUNT_MAX),
+        parked: parked.min(COUNT_MAX),
+        dead_letters: in_state(server, ANY, v1::DeliveryState::DeadLetter).await?,
         last_event_time: time(last.as_ref()),
     })?;
     Ok(())
 }
 
-async fn in_state(server: &Server, state: v1::DeliveryState) -> Result<usize, Failure> {
+/// How many deliveries to `endpoint` are in `state`. What is retrying or parked is asked for by
+/// endpoint: over all endpoints the first page shows that of the newest events only.
+async fn in_state(
+    server: &Server,
+    endpoint: &str,
+    state: v1::DeliveryState,
+) -> Result<usize, Failure> {
     let request = v1::ListDeliveriesRequest {
         page_size: 1000,
+        endpoint_id: endpoint.to_owned(),
         states: vec![state.into()],
         ..v1::ListDeliveriesRequest::default()
     };

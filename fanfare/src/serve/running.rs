@@ -67,6 +67,12 @@ impl Running {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listeners = Listeners::bind(&config.server, role).await?;
         let addresses = listeners.addresses()?;
+        // Already here: a start that waits for its backend answers probes.
+        tracing::info!(
+            listen = addresses.listen.map(tracing::field::display),
+            admin_listen = %addresses.admin_listen,
+            "listening"
+        );
         let metrics = Metrics::new().map_err(|e| Failure::refused("METRICS", e.to_string()))?;
         let (tasks, health, rest) = (Tasks::new(), Health::new(), CancellationToken::new());
         let ready = health.condition("server", Bears::OnReadiness, "starting");

@@ -183,7 +183,13 @@ impl Events {
             source,
         };
         let Some(known) = self.ingest.accepted(&key) else {
-            return Err(Refusal::not_found("EVENT_NOT_FOUND", &asked.id));
+            // Another process may have accepted it, or from another source.
+            let what = format!(
+                "there is no event {} that is routed; if it was published just now, ask again \
+                 shortly, and name its source",
+                asked.id
+            );
+            return Err(Refusal::new(Code::NotFound, "EVENT_NOT_FOUND", what));
         };
         Ok(v1::GetEventResponse {
             event: Some(v1::Event {
@@ -313,3 +319,6 @@ pub(super) fn result(sequence: u64, outcome: &Outcome) -> v1::PublishResult {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,3 +252,71 @@ impl Following {
         Ok(answer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fanfare_store::conformance::fixtures;
+
+    use super::*;
+
+    fn follower(patterns: &[&str]) -> (Follower, Following) {
+        let (queue, answers) = mpsc::channel(QUEUE);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let patterns = patterns.iter().map(TypePattern::try_new);
+        let follower = Follower {
+            tenant: fixtures::tenant("acme"),
+            patterns: patterns.collect::<Result<_, _>>().unwrap(),
+            skipped: 0,
+            queue,
+            queued_bytes: queued_bytes.clone(),
+        };
+        let following = Following {
+            answers,
+            queued_bytes,
+            drain: CancellationToken::new(),
+        };
+        (follower, following)
+    }
+
+    /// Hands `event` to a follower that takes nothing until its queue is full, and then goes on.
+    async fn skips_beyond(most: usize, event: AcceptedEvent) {
+        let (mut follower, mut following) = follower(&[]);
+        let events = [event.clone(), event];
+        for _ in 0..most + 3 {
+            follower.hand(&events, 0);
+        }
+        let first = following.next().await.unwrap();
+        assert_eq!((first.events.len(), first.skipped), (2, 0));
+        // There is room again, for one: it says what was missed, the next one has nothing to say.
+        follower.hand(&events, 0);
+        for _ in 1..most {
+            assert_eq!(following.next().await.unwrap().skipped, 0);
+        }
+        let after = following.next().await.unwrap();
+        assert_eq!((after.events.len(), after.skipped), (2, 6));
+        follower.hand(&events, 0);
+        assert_eq!(following.next().await.unwrap().skipped, 0);
+        assert_eq!(following.queued_bytes.load(Ordering::Acquire), 0);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_by_count_is_skipped_and_told() {
+        skips_beyond(QUEUE, fixtures::event("e1", "{}")).await;
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_by_bytes_is_skipped_and_told() {
+        let third = "1".repeat(QUEUE_BYTES / 7);
+        skips_beyond(3, fixtures::event("e1", &third)).await;
+    }
+
+    #[tokio::test]
+    async fn what_the_log_lost_is_told_and_what_nobody_asked_for_is_no_loss() {
+        let (mut follower, mut following) = follower(&["order.*"]);
+        let other = fixtures::event_of("other", "/shop", "e0", "{}", fixtures::second(0));
+        follower.hand(&[other], 4);
+        follower.hand(&[fixtures::event("e1", "{}")], 3);
+        let told = following.next().await.unwrap();
+        assert_eq!((told.events.len(), told.skipped), (1, 7));
+    }
+}

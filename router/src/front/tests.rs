@@ -1,10 +1,16 @@
 //! The whole front door on a real socket, over the memory log and stores.
 
+mod draining;
+mod limits;
+mod streaming;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare_event_log::LogErrorKind;
-use fanfare_event_log::memory::{Call, Fault, MemoryLog};
+use fanfare_event_log::conformance::fixtures::{eventually, within};
+use fanfare_event_log::memory::{Call, Fault, MemoryConfig, MemoryLog, SyncMode};
 use fanfare_proto::v1;
 use fanfare_proto::v1::event_service_client::EventServiceClient;
 use fanfare_proto::v1::publish_result::Result as Published;
@@ -33,7 +39,17 @@ struct Door {
 }
 
 async fn door() -> Door {
-    let (log, stores) = (MemoryLog::default(), MemoryStores::new().stores());
+    door_with(FrontConfig::default(), SyncMode::Automatic).await
+}
+
+/// A door over a log of one span that syncs by itself, or only when it is told to.
+async fn door_with(config: FrontConfig, sync: SyncMode) -> Door {
+    let log = MemoryLog::new(MemoryConfig {
+        spans: 1,
+        sync,
+        ..MemoryConfig::default()
+    });
+    let stores = MemoryStores::new().stores();
     let deps = FrontDeps {
         log: Arc::new(log.clone()),
         follower: Follower::start(stores.config.clone(), Vec::new())
@@ -45,7 +61,7 @@ async fn door() -> Door {
         clock: Clock::system(),
         meter: opentelemetry::global::meter("test"),
     };
-    let door = FrontDoor::new(FrontConfig::default(), ManagementConfig::default(), deps);
+    let door = FrontDoor::new(config, ManagementConfig::default(), deps);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     let drain = CancellationToken::new();
@@ -81,6 +97,19 @@ async fn publish(door: &Door, event: v1::Event) -> Result<v1::PublishResponse, S
         .publish(request)
         .await
         .map(tonic::Response::into_inner)
+}
+
+/// Repeats a question until it has the answer; fails when that takes too long.
+async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    within(what, async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
 }
 
 fn reason(status: &Status) -> String {
@@ -136,12 +165,17 @@ async fn what_the_log_says_is_what_the_caller_hears() {
             Code::Unavailable,
             "LOG_UNAVAILABLE",
         ),
+        (LogErrorKind::Closed, Code::Unavailable, "DRAINING"),
+        (
+            LogErrorKind::TooLarge,
+            Code::InvalidArgument,
+            "EVENT_TOO_LARGE",
+        ),
     ] {
         door.log.set_fault(Call::Append, Some(Fault::Refuse(fault)));
         let refused = publish(&door, event("e2", "{}")).await.unwrap_err();
         assert_eq!((refused.code(), reason(&refused).as_str()), (code, want));
-        let can_retry = refused.get_error_details().retry_info().is_some();
-        assert_eq!(can_retry, code == Code::Unavailable, "{want}");
+        assert_eq!(can_retry(&refused), code == Code::Unavailable, "{want}");
     }
     door.log.set_fault(Call::Append, None);
     assert!(!publish(&door, event("e2", "{}")).await.unwrap().duplicate);
@@ -322,7 +356,7 @@ async fn cloud_events_over_http_and_over_grpc_are_the_same_events() {
     let (status, body) = post(
         &door,
         &batch,
-        &format!("[{},{{}}]", text.replace("h1", "h2")),
+        format!("[{},{{}}]", text.replace("h1", "h2")),
     )
     .await;
     assert_eq!(
@@ -333,25 +367,54 @@ async fn cloud_events_over_http_and_over_grpc_are_the_same_events() {
 
     let none = BTreeMap::new();
     assert_eq!(post(&door, &none, "{}").await.0, 400);
-    assert_eq!(post(&door, &binary, &"1".repeat(300 << 10)).await.0, 413);
+    assert_eq!(post(&door, &binary, "1".repeat(300 << 10)).await.0, 413);
+}
+
+/// Whether a refusal says when to try again.
+fn can_retry(status: &Status) -> bool {
+    status.get_error_details().retry_info().is_some()
 }
 
 #[tokio::test]
-async fn a_drain_ends_well() {
+async fn data_that_is_not_json_is_accepted_with_a_note() {
     let door = door().await;
-    publish(&door, event("d1", "{}")).await.unwrap();
-    drop(door.drain);
-    drop(door.events);
-    door.served.await.unwrap();
+    let event = |id: &str, data: &str| {
+        format!(
+            r#"{{"specversion":"1.0","id":"{id}","source":"/shop","type":"order.paid",{data}}}"#
+        )
+    };
+    let (json, text, binary) = (
+        event("n1", r#""data":1"#),
+        event("n2", r#""datacontenttype":"text/plain","data":"1""#),
+        event(
+            "n3",
+            r#""datacontenttype":"image/png","data_base64":"/wA=""#,
+        ),
+    );
+    let structured = BTreeMap::from([("content-type", "application/cloudevents+json")]);
+    let (status, body) = post(&door, &structured, &*text).await;
+    let note = body["notes"][0].as_str().unwrap();
+    assert!(status == 202 && note.contains("not JSON"), "{body}");
+
+    let batch = BTreeMap::from([("content-type", "application/cloudevents-batch+json")]);
+    let (status, body) = post(&door, &batch, format!("[{json},{{}},{binary}]")).await;
+    assert_eq!(status, 400);
+    assert!(body["results"][0].get("notes").is_none(), "{body}");
+    let note = body["results"][2]["notes"][0].as_str().unwrap();
+    assert!(note.contains("data_base64"), "{note}");
 }
 
-async fn post(door: &Door, headers: &BTreeMap<&str, &str>, body: &str) -> (u16, serde_json::Value) {
+async fn post(
+    door: &Door,
+    headers: &BTreeMap<&str, &str>,
+    body: impl Into<String>,
+) -> (u16, serde_json::Value) {
     let mut request = http::Request::post(format!("{}/v1/events", door.address));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request
-        .body(Full::new(bytes::Bytes::from(body.to_owned())))
+        .body(Full::new(bytes::Bytes::from(body.into())))
         .unwrap();
     let client = Client::builder(TokioExecutor::new()).build_http();
     let answer = client.request(request).await.unwrap();

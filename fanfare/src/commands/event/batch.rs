@@ -1,5 +1,6 @@
 //! `fanfare event publish --batch`: a file of CloudEvents, one JSON object per line, sent in
-//! batches. Ids are made for events that have none before anything is sent.
+//! batches. Ids are made for events that have none before anything is sent, and printed with what
+//! became of them, also when nobody knows: a line without its id must not be published again.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,6 +30,8 @@ const BATCH_EVENTS: usize = 500;
 const BATCH_BYTES: usize = 3 * 1024 * 1024;
 /// Most bytes of a line: an event of 1 MiB as base64 fits.
 const LINE_MAX: usize = 2 * 1024 * 1024;
+/// What to do when an outcome is unknown.
+const REPEAT: &str = "publish the file again, with the ids printed here in lines that have none: nothing is delivered twice";
 
 /// A CloudEvent in its JSON format.
 #[derive(Deserialize)]
@@ -59,11 +62,21 @@ struct Line<'a> {
     extensions: HashMap<String, serde_json::Value>,
 }
 
+/// An event of the file.
+struct Numbered {
+    line: usize,
+    event: v1::Event,
+    id_made: bool,
+}
+
 /// What became of one line.
 #[derive(Serialize)]
 struct ResultRow {
     line: usize,
     id: String,
+    /// Whether the line has no id itself: people are shown it even when all is well.
+    #[serde(skip)]
+    id_made: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     accept_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,20 +128,24 @@ pub(super) async fn run(
     while rest.peek().is_some() {
         let mut batch = Vec::new();
         let mut bytes = 0;
-        while let Some((_, event)) = rest.peek() {
-            bytes += size(event);
+        while let Some(next) = rest.peek() {
+            bytes += size(&next.event);
             if !batch.is_empty() && (batch.len() == BATCH_EVENTS || bytes > BATCH_BYTES) {
                 break;
             }
             batch.extend(rest.next());
         }
         let sent = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-        let rows = send(&server, batch).await?;
+        let (rows, failure) = send(&server, batch).await;
         for row in &rows {
             tally.add(row);
-            if format == Format::Json || row.error.is_some() {
+            if format == Format::Json || row.error.is_some() || row.id_made {
                 bar.suspend(|| format.next(row))?;
             }
+        }
+        if let Some(failure) = failure {
+            bar.finish_and_clear();
+            return Err(failure);
         }
         bar.inc(sent);
     }
@@ -136,45 +153,68 @@ pub(super) async fn run(
     tally.end(format)
 }
 
-/// Sends one batch; an answer that does not come makes its outcome unknown.
-async fn send(server: &Server, batch: Vec<(usize, v1::Event)>) -> Result<Vec<ResultRow>, Failure> {
-    let (lines, events): (Vec<usize>, Vec<v1::Event>) = batch.into_iter().unzip();
-    let ids: Vec<String> = events.iter().map(|event| event.id.clone()).collect();
+/// Sends one batch. A call that fails says so for each of its lines, and ends the whole.
+async fn send(server: &Server, batch: Vec<Numbered>) -> (Vec<ResultRow>, Option<Failure>) {
+    let mut rows: Vec<_> = batch.iter().map(ResultRow::new).collect();
+    let events = batch.into_iter().map(|one| one.event).collect();
     let request = v1::PublishBatchRequest { events };
-    let first = lines.first().copied().unwrap_or_default();
-    let repeat = "publish the file again: with ids in it, nothing is delivered twice";
-    let response = server.events().publish_batch(request).await;
-    let response = response.map_err(|status| {
-        let failure = server.write_failed(&status, repeat);
-        failure.context(&format!(
-            "lines {first} to {}",
-            lines.last().unwrap_or(&first)
-        ))
-    })?;
-    let results = response.into_inner().results.into_iter();
-    let named = lines.into_iter().zip(ids).zip(results);
-    Ok(named
-        .map(|((line, id), result)| ResultRow::new(line, id, result))
-        .collect())
+    match server.events().publish_batch(request).await {
+        Ok(response) => {
+            let mut results = response.into_inner().results.into_iter();
+            for row in &mut rows {
+                row.settle(results.next().unwrap_or_default());
+            }
+            (rows, None)
+        }
+        Err(status) => {
+            let failure = server.write_failed(&status, REPEAT);
+            for row in &mut rows {
+                row.error = Some(ErrorRow::of_call(&failure));
+            }
+            let line = |row: Option<&ResultRow>| row.map(|row| row.line).unwrap_or_default();
+            let lines = format!("lines {} to {}", line(rows.first()), line(rows.last()));
+            (rows, Some(failure.context(&lines)))
+        }
+    }
 }
 
 impl ResultRow {
-    fn new(line: usize, id: String, result: v1::PublishResult) -> Self {
-        let (accepted, error) = match result.result {
-            Some(Published::Accepted(accepted)) => (Some(accepted), None),
-            Some(Published::Error(error)) => (None, Some(error)),
-            None => (None, Some(tonic_types::Status::default())),
-        };
-        let error = error.map(|status| ErrorRow {
+    /// Not settled yet.
+    fn new(of: &Numbered) -> Self {
+        Self {
+            line: of.line,
+            id: of.event.id.clone(),
+            id_made: of.id_made,
+            accept_time: None,
+            duplicate: None,
+            error: None,
+        }
+    }
+
+    fn settle(&mut self, result: v1::PublishResult) {
+        match result.result {
+            Some(Published::Accepted(accepted)) => {
+                self.accept_time = time(accepted.accept_time.as_ref());
+                self.duplicate = Some(accepted.duplicate);
+            }
+            Some(Published::Error(error)) => self.error = Some(ErrorRow::of_event(error)),
+            None => self.error = Some(ErrorRow::of_event(tonic_types::Status::default())),
+        }
+    }
+}
+
+impl ErrorRow {
+    fn of_event(status: tonic_types::Status) -> Self {
+        Self {
             code: reason(&status),
             message: status.message,
-        });
+        }
+    }
+
+    fn of_call(failure: &Failure) -> Self {
         Self {
-            line,
-            id,
-            accept_time: accepted.as_ref().and_then(|a| time(a.accept_time.as_ref())),
-            duplicate: accepted.map(|a| a.duplicate),
-            error,
+            code: failure.code().to_owned(),
+            message: failure.message().to_owned(),
         }
     }
 }
@@ -203,7 +243,7 @@ impl Tally {
         }
         if *unknown > 0 {
             return Err(Failure::unknown(format!(
-                "it is not known whether {unknown} events were published; publish the file again: with ids in it, nothing is delivered twice"
+                "it is not known whether {unknown} events were published; {REPEAT}"
             )));
         }
         if *refused > 0 {
@@ -219,7 +259,7 @@ impl Tally {
 }
 
 /// Reads and checks the whole file first, so that a broken line publishes nothing.
-fn read(file: &Path, source: &str) -> Result<Vec<(usize, v1::Event)>, Failure> {
+fn read(file: &Path, source: &str) -> Result<Vec<Numbered>, Failure> {
     let cannot =
         |e: io::Error| Failure::usage(format!("cannot read --batch {}: {e}", file.display()));
     let mut input: Box<dyn BufRead> = if file.as_os_str() == "-" {
@@ -229,7 +269,7 @@ fn read(file: &Path, source: &str) -> Result<Vec<(usize, v1::Event)>, Failure> {
     };
     let mut events = Vec::new();
     let mut text = String::new();
-    for number in 1.. {
+    for line in 1.. {
         text.clear();
         if io::Read::take(&mut input, LINE_MAX as u64)
             .read_line(&mut text)
@@ -239,14 +279,23 @@ fn read(file: &Path, source: &str) -> Result<Vec<(usize, v1::Event)>, Failure> {
             break;
         }
         if !text.trim().is_empty() {
-            let event = parse(&text, source);
-            let wrong = |why| Failure::usage(format!("{} line {number}: {why}", file.display()));
-            events.push((number, event.map_err(wrong)?));
+            let wrong = |why| Failure::usage(format!("{} line {line}: {why}", file.display()));
+            let mut event = parse(&text, source).map_err(wrong)?;
+            let id_made = event.id.is_empty();
+            if id_made {
+                event.id = new_id();
+            }
+            events.push(Numbered {
+                line,
+                event,
+                id_made,
+            });
         }
     }
     Ok(events)
 }
 
+/// The event of a line; its id is empty if the line has none.
 fn parse(text: &str, default_source: &str) -> Result<v1::Event, String> {
     let line: Line<'_> =
         serde_json::from_str(text).map_err(|e| format!("is not a CloudEvent in JSON: {e}"))?;
@@ -282,7 +331,7 @@ fn parse(text: &str, default_source: &str) -> Result<v1::Event, String> {
         (name, text)
     });
     Ok(v1::Event {
-        id: line.id.unwrap_or_else(new_id),
+        id: line.id.unwrap_or_default(),
         source: line.source.unwrap_or_else(|| default_source.to_owned()),
         r#type: line.event_type,
         subject: line.subject,
@@ -342,7 +391,7 @@ mod tests {
         );
         assert_eq!(event.ordering_key.as_deref(), Some("k"));
         assert_eq!(event.extensions["team"], "x");
-        assert!(!parse(r#"{"type":"t"}"#, "/d").unwrap().id.is_empty());
+        assert_eq!(parse(r#"{"type":"t"}"#, "/d").unwrap().source, "/d");
     }
 
     #[test]

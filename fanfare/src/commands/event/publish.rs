@@ -242,23 +242,12 @@ async fn deliveries_of(
     id: &str,
     source: &str,
 ) -> Result<(Vec<DeliveryRow>, Option<usize>), Failure> {
-    let request = v1::GetEventRequest {
-        id: id.to_owned(),
-        source: source.to_owned(),
-    };
-    let response = server.events().get_event(request).await;
-    let response = response.map_err(|s| server.failed(&s))?.into_inner();
-    let routed = response.route_time.is_some();
-    let count = usize::try_from(response.delivery_count).unwrap_or(usize::MAX);
-    let rows: Vec<_> = response
-        .deliveries
-        .into_iter()
-        .map(DeliveryRow::new)
-        .collect();
-    // The answer names the first 100: the outcome of more is asked for with `delivery list`.
+    let told = super::told(server, id, source).await?;
+    let routed = told.route_time.is_some();
+    let rows: Vec<_> = told.deliveries.into_iter().map(DeliveryRow::new).collect();
+    let count = usize::try_from(told.delivery_count).unwrap_or(usize::MAX);
     let finals = rows.iter().filter(|row| row.is_final()).count();
-    let open = routed.then(|| count.min(rows.len()) - finals);
-    Ok((rows, open))
+    Ok((rows, routed.then(|| count.saturating_sub(finals))))
 }
 
 /// The time is up: the event is safe, its deliveries go on.
