@@ -12,7 +12,8 @@
 //! ```
 //!
 //! - [`config`] is pure data; [`KafkaLog::open`] makes the running thing of it.
-//! - [`layout`] says which record goes where. [`topics`] creates and checks the topics.
+//! - [`layout`] says which record goes where. [`topics`] creates and checks the topics, and compares
+//!   the layout with the one that all programs agreed on ([`agreement`]).
 //! - [`producer`] appends: idempotent, acknowledged by all replicas, admitted within a bound.
 //! - [`member`] is membership in a group: one thread that polls a consumer, hands out leases, lets
 //!   a revoke be a phase, and proves to itself again and again that it still is a member.
@@ -31,6 +32,7 @@
 //!
 //! No transactions are used. No type of the driver leaves this crate but the settings of a producer.
 
+pub mod agreement;
 pub mod bookmark;
 pub mod checkpoints;
 pub mod config;
@@ -49,6 +51,7 @@ mod stranded;
 mod tail;
 mod topics;
 
+pub use agreement::{Agreement, NoAgreement};
 pub use checkpoints::{Checkpoints, NoCheckpoints};
 pub use config::KafkaConfig;
 pub use error::{OpenError, OpenErrorKind};

@@ -12,6 +12,7 @@ use fanfare_event_log::{
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use crate::agreement::{Agreement, NoAgreement};
 use crate::bookmark::Bookmark;
 use crate::checkpoints::{Checkpoints, NoCheckpoints};
 use crate::client::Common;
@@ -31,6 +32,8 @@ use crate::topics;
 pub struct Hooks {
     /// Decides where a group begins whose offsets are missing.
     pub checkpoints: Arc<dyn Checkpoints>,
+    /// Says whether other programs of the log are configured alike.
+    pub agreement: Arc<dyn Agreement>,
     /// Where OAUTHBEARER tokens come from.
     pub tokens: Option<Arc<dyn Tokens>>,
 }
@@ -67,14 +70,16 @@ impl Default for Hooks {
     fn default() -> Self {
         Self {
             checkpoints: Arc::new(NoCheckpoints),
+            agreement: Arc::new(NoAgreement),
             tokens: None,
         }
     }
 }
 
 impl KafkaLog {
-    /// Opens the log: checks the configuration, then every topic that is there, then creates those
-    /// that are missing. A refusal has changed nothing.
+    /// Opens the log: checks the configuration, then every topic that is there, then what the
+    /// programs of the log agreed on, then creates the topics that are missing. A refusal has changed
+    /// nothing.
     ///
     /// Errors: `Configuration`, `Unavailable`; each one sentence that says what to do.
     pub async fn open(config: KafkaConfig, hooks: Hooks) -> Result<Self, OpenError> {
@@ -84,7 +89,7 @@ impl KafkaLog {
         let common = Common {
             tokens: hooks.tokens,
         };
-        topics::prepare(&config, &layout, &common).await?;
+        topics::prepare(&config, &layout, &common, &*hooks.agreement).await?;
         let producers = Producers {
             events: Producer::new(&config, Stream::Events, common.clone())?,
             deliveries: Producer::new(&config, Stream::Deliveries, common.clone())?,

@@ -11,6 +11,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::agreement::{Agreement, Partitions};
 use crate::asking::{ask, misconfigured, refused};
 use crate::client::Common;
 use crate::config::KafkaConfig;
@@ -22,17 +23,20 @@ pub(crate) async fn prepare(
     config: &KafkaConfig,
     layout: &Layout,
     common: &Common,
+    agreement: &dyn Agreement,
 ) -> Result<(), OpenError> {
     let present = present(config, layout, common).await?;
     if config.security.uses_tokens() {
         check_unaided(config, layout, &present)?;
-        return check_unused(config, layout, common, &present).await;
+        check_unused(config, layout, common, &present).await?;
+        return agree(config, layout, agreement).await;
     }
     let admin = AdminClient::from_config_and_context(&config.client()?, common.clone())
         .map_err(|error| misconfigured(&error))?;
     // All that are there are checked before any is created: a refusal changes nothing.
     check(&admin, config, layout, &present).await?;
     check_unused(config, layout, common, &present).await?;
+    agree(config, layout, agreement).await?;
     let missing: Vec<_> = layout
         .topics()
         .iter()
@@ -154,6 +158,24 @@ async fn check_unused(
     used.map_or(Ok(()), |(topic, there)| {
         Err(rules::used_by_another_configuration(&topic, there))
     })
+}
+
+/// What is recorded must be what this program is configured to use. Comes after every check of
+/// the topics: what they refuse must not become what the others are held to.
+async fn agree(
+    config: &KafkaConfig,
+    layout: &Layout,
+    agreement: &dyn Agreement,
+) -> Result<(), OpenError> {
+    let topics = layout.topics().iter();
+    let own: Partitions = topics.map(|t| (t.name.to_string(), t.partitions)).collect();
+    let agreed = agreement.agree(&config.topic_prefix, &own).await;
+    let agreed = agreed.map_err(|error| {
+        OpenError::unavailable(format!(
+            "it cannot be found out how the other programs are configured: {error}"
+        ))
+    })?;
+    rules::check_agreed(layout, &agreed)
 }
 
 async fn create(

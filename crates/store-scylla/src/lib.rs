@@ -15,6 +15,7 @@
 //! | `parked_queue` | (shard's wheel), endpoint | which queues must a new owner drain, and from where | 1 per queue and batch |
 //! | `calendar` | (kind, owner), slot | which hours, minutes and ranges hold anything | 1 per owner and slot, now and then |
 //! | `shard` | (stream, span) | where does a new owner start | 1 per span every few seconds |
+//! | `layout` | (log), topic | how many partitions do all programs use | 1 per topic, once |
 //! | `config` | (bucket), kind and name | what is configured; what changed | 1 per entry, 2 per change |
 //!
 //! A delivery that succeeds at once costs one row of a shared batch. Every question is one or a few
@@ -24,8 +25,8 @@
 //!
 //! Owners' writes carry the stamp of their tenure as write timestamp and are checked against it
 //! before every request; so a late write of a former owner loses. All of them may be repeated.
-//! Conditional writes are made in `config` alone (and in the lock of a migration), and one whose
-//! answer is lost is settled by a serial read. Batches are unlogged and bounded ([`batches`]).
+//! Conditional writes are made in `config` and `layout` alone (and in the lock of a migration), and
+//! one whose answer is lost is settled by a serial read. Batches are unlogged and bounded ([`batches`]).
 //!
 //! # When it fails
 //!
@@ -41,6 +42,7 @@ mod dead_letters;
 mod error;
 mod events;
 mod history;
+mod layout;
 mod migrate;
 mod newest;
 mod parking;
@@ -54,6 +56,7 @@ use fanfare_store::Stores;
 
 pub use config::{CqlConfig, Password};
 pub use error::{OpenError, OpenErrorKind};
+pub use layout::agree;
 pub use migrate::{SCHEMA_VERSION, migrate};
 
 use calendar::Calendar;

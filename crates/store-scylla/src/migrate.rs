@@ -19,7 +19,7 @@ use crate::error::{OpenError, OpenErrorKind};
 use crate::session::connect;
 
 /// The schema that this program was written for.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 struct Step {
     version: i32,
@@ -28,11 +28,18 @@ struct Step {
     cql: &'static str,
 }
 
-const STEPS: &[Step] = &[Step {
-    version: 1,
-    runs_from: 1,
-    cql: include_str!("../../../schemas/cql/0001_first.cql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        version: 1,
+        runs_from: 1,
+        cql: include_str!("../../../schemas/cql/0001_first.cql"),
+    },
+    Step {
+        version: 2,
+        runs_from: 1,
+        cql: include_str!("../../../schemas/cql/0002_layout.cql"),
+    },
+];
 
 const OWN_TABLES: [&str; 2] = [
     "CREATE TABLE IF NOT EXISTS fanfare_schema (name text, version int, runs_from int, PRIMARY KEY (name, version))",

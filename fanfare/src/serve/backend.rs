@@ -10,10 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fanfare_embedded::Embedded;
 use fanfare_event_log::{EventLog, Group, Progress, Span, Stream};
+use fanfare_event_log_kafka::agreement::{AgreementError, Partitions};
 use fanfare_event_log_kafka::checkpoints::CheckpointError;
-use fanfare_event_log_kafka::{Checkpoints, Hooks, KafkaLog};
+use fanfare_event_log_kafka::{Agreement, Checkpoints, Hooks, KafkaLog};
 use fanfare_service::health::Condition;
 use fanfare_store::{Follower, StoreErrorKind, Stores};
+use fanfare_store_scylla::CqlConfig;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use opentelemetry::metrics::Meter;
@@ -207,6 +209,7 @@ async fn open_log(config: &Config, stores: &Stores) -> Result<KafkaLog, Refusal>
     use fanfare_event_log_kafka::OpenErrorKind as Kind;
     let hooks = Hooks {
         checkpoints: Arc::new(StoredCheckpoints(stores.clone())),
+        agreement: Arc::new(StoredAgreement(config.cql.clone())),
         ..Hooks::default()
     };
     let opened = KafkaLog::open(config.kafka.clone(), hooks).await;
@@ -248,6 +251,16 @@ impl Checkpoints for StoredCheckpoints {
         progress
             .map(Some)
             .ok_or_else(|| "the checkpoint is damaged".into())
+    }
+}
+
+/// What all programs agreed on, in the store.
+struct StoredAgreement(CqlConfig);
+
+#[async_trait]
+impl Agreement for StoredAgreement {
+    async fn agree(&self, prefix: &str, own: &Partitions) -> Result<Partitions, AgreementError> {
+        Ok(fanfare_store_scylla::agree(&self.0, prefix, own).await?)
     }
 }
 

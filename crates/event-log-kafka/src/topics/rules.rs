@@ -2,9 +2,10 @@
 
 use fanfare_event_log::Stream;
 
+use crate::agreement::Partitions;
 use crate::config::KafkaConfig;
 use crate::error::OpenError;
-use crate::layout::Topic;
+use crate::layout::{Layout, Topic};
 
 /// The settings of a topic that is created.
 pub(super) fn settings(config: &KafkaConfig, topic: &Topic) -> Vec<(&'static str, String)> {
@@ -98,6 +99,29 @@ pub(super) fn used_by_another_configuration(topic: &Topic, there: usize) -> Open
     ))
 }
 
+/// Refuses a layout that is not what the programs of the log agreed on.
+pub(super) fn check_agreed(layout: &Layout, agreed: &Partitions) -> Result<(), OpenError> {
+    for (name, partitions) in agreed {
+        let Some(topic) = layout.topics().iter().find(|t| *t.name == **name) else {
+            return Err(OpenError::configuration(format!(
+                "other programs use the topic {name} and this configuration leaves it out; set \
+                 event_topics and dedicated_topics to what they say, or, once all of the topic is \
+                 read, delete its row from the store's table layout"
+            )));
+        };
+        if topic.partitions != *partitions {
+            return Err(OpenError::configuration(format!(
+                "other programs use {partitions} partitions of the topic {name} and this \
+                 configuration says {}; set {} to {partitions}, or use another topic_prefix in all \
+                 of them",
+                topic.partitions,
+                setting(topic),
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn setting(topic: &Topic) -> &'static str {
     match topic.stream {
         Stream::Events => "event_partitions",
@@ -124,7 +148,6 @@ fn at_least(found: &str, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::Layout;
 
     #[test]
     fn less_is_refused_and_more_is_not() {

@@ -1,10 +1,12 @@
 //! Topics: created as they must be, checked, and refused without being touched.
 
+use async_trait::async_trait;
 use fanfare_domain::Shard;
 use fanfare_event_log::conformance::fixtures::{Consumer, append, eventually, spread, texts};
 use fanfare_event_log::{EventLog, Stream};
+use fanfare_event_log_kafka::agreement::{AgreementError, Partitions};
 use fanfare_event_log_kafka::config::Dedicated;
-use fanfare_event_log_kafka::{Hooks, KafkaConfig, KafkaLog, OpenErrorKind};
+use fanfare_event_log_kafka::{Agreement, Hooks, KafkaConfig, KafkaLog, OpenErrorKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::consumer::Consumer as _;
@@ -130,17 +132,65 @@ async fn a_refusal_creates_nothing() {
     };
     refusal(&grown).await;
     let new = format!("{}.events.1", config.topic_prefix);
+    assert!(!is_there(&config, new).await, "a topic was created");
+}
+
+async fn is_there(config: &KafkaConfig, topic: String) -> bool {
+    let config = config.clone();
     let found = tokio::task::spawn_blocking(move || {
         let client = admin::asking(&config);
         let metadata = client
-            .fetch_metadata(Some(&new), TIMEOUT)
+            .fetch_metadata(Some(&topic), TIMEOUT)
             .expect("metadata");
         metadata.topics()[0].error().is_none()
     });
-    assert!(
-        !found.await.expect("not interrupted"),
-        "a topic was created"
-    );
+    found.await.expect("not interrupted")
+}
+
+/// Other programs are configured so, or it cannot be found out.
+struct Agreed(Result<&'static [(&'static str, u16)], &'static str>);
+
+#[async_trait]
+impl Agreement for Agreed {
+    async fn agree(&self, prefix: &str, own: &Partitions) -> Result<Partitions, AgreementError> {
+        let theirs = self.0?.iter();
+        let mut agreed = own.clone();
+        agreed.extend(theirs.map(|(topic, count)| (format!("{prefix}.{topic}"), *count)));
+        Ok(agreed)
+    }
+}
+
+#[tokio::test]
+async fn what_other_programs_agreed_on_is_adhered_to_and_a_refusal_creates_nothing() {
+    use OpenErrorKind::{Configuration, Unavailable};
+    let config = world::config().await;
+    let cases: [(_, _, &[&str]); 3] = [
+        (
+            Ok([("deliveries", 16)].as_slice()),
+            Configuration,
+            &["use 16", "says 2", "set delivery_partitions to 16"],
+        ),
+        (
+            Ok([("events-of.order", 4)].as_slice()),
+            Configuration,
+            &[".events-of.order", "set event_topics and dedicated_topics"],
+        ),
+        (Err("no answer"), Unavailable, &["no answer"]),
+    ];
+    for (theirs, kind, wanted) in cases {
+        let hooks = Hooks {
+            agreement: Arc::new(Agreed(theirs)),
+            ..Hooks::default()
+        };
+        let Err(error) = KafkaLog::open(config.clone(), hooks).await else {
+            panic!("{theirs:?}: it was opened");
+        };
+        assert_eq!(error.kind(), kind, "{error}");
+        let said = error.to_string();
+        assert!(wanted.iter().all(|wanted| said.contains(wanted)), "{said}");
+    }
+    let topic = format!("{}.deliveries", config.topic_prefix);
+    assert!(!is_there(&config, topic).await, "a topic was created");
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod bodies;
 mod conformance;
 mod faults;
+mod layout;
 mod node;
 mod opening;
 mod proxy;

@@ -23,6 +23,7 @@ const TABLES: &[&str] = &[
     "calendar",
     "shard",
     "config",
+    "layout",
 ];
 
 static MIGRATED: OnceCell<Arc<Mutex<()>>> = OnceCell::const_new();
