@@ -1,6 +1,7 @@
 //! Cassandra 5 nodes.
 
 mod secured;
+mod statement;
 
 use std::ffi::OsString;
 use std::fs;
@@ -19,6 +20,7 @@ use crate::process::{Launch, Lifetime};
 use crate::running::{self, Shared};
 
 pub use self::secured::{PASSWORD, Secured, USER, start_secured};
+pub use self::statement::run;
 
 /// The variable that names nodes to test against: `host:port`, separated by commas.
 pub const VARIABLE: &str = "FANFARE_TEST_CQL";

@@ -1,15 +1,20 @@
 //! What a person must correct: one sentence, an exit code, and nothing changed.
 
-use fanfare_tests::server::{Exit, Program, Server};
+use fanfare_test_services::cql;
+use fanfare_tests::server::{Exit, Options, Program, Server};
 use fanfare_tests::{Fleet, Services};
 
 use super::stage::turn;
 
 /// Starts a router that must not become ready.
 async fn refused(fleet: &Fleet) -> Exit {
-    match Server::start(&fleet.options(Program::Router)).await {
+    refused_with(&fleet.options(Program::Router)).await
+}
+
+async fn refused_with(options: &Options) -> Exit {
+    match Server::start(options).await {
         Err(exit) => exit,
-        Ok(server) => panic!("it is ready: {}", server.log().text()),
+        Ok(server) => panic!("{options:?} is ready: {}", server.log().text()),
     }
 }
 
@@ -55,10 +60,7 @@ async fn configurations_that_disagree_are_refused() {
         let variable = format!("FANFARE__KAFKA__{setting}");
         let mut options = fleet.options(Program::Router);
         options.environment.insert(variable, value.to_owned());
-        let exit = match Server::start(&options).await {
-            Err(exit) => exit,
-            Ok(server) => panic!("{setting}: it is ready: {}", server.log().text()),
-        };
+        let exit = refused_with(&options).await;
         assert_eq!(exit.code, Some(64), "{setting}: {}", exit.log);
         let text = sentence(&exit);
         assert!(text.contains(named), "{setting}: {text}");
@@ -68,6 +70,50 @@ async fn configurations_that_disagree_are_refused() {
     fleet.api().publish(sent).await.unwrap();
     for exit in fleet.stop_all().await {
         assert_eq!(exit.code, Some(0), "{}", exit.log);
+    }
+}
+
+/// Nothing was published yet: only the store knows how many partitions are in use.
+#[tokio::test]
+async fn a_worker_with_fewer_partitions_than_its_router_is_refused_on_empty_topics() {
+    let _turn = turn().await;
+    let mut fleet = Fleet::start(Services::shared().await, 1, 0).await;
+    let topics = ["deliveries", "events.0"].map(|topic| format!("{}.{topic}", fleet.name()));
+    for (setting, topic) in ["DELIVERY", "EVENT"].iter().zip(&topics) {
+        let variable = format!("FANFARE__KAFKA__{setting}_PARTITIONS");
+        let options = fleet.options(Program::Worker).env(&variable, "2");
+        let exit = refused_with(&options).await;
+        assert_eq!(exit.code, Some(64), "{variable}: {}", exit.log);
+        let both = format!("use 4 partitions of the topic {topic} and this configuration says 2;");
+        let next = format!("set {}_partitions to 4", setting.to_lowercase());
+        let text = sentence(&exit);
+        assert!(text.contains(&both) && text.contains(&next), "{text}");
+    }
+    // Who says the same as the first is ready.
+    fleet.add(Program::Worker).await;
+    for exit in fleet.stop_all().await {
+        assert_eq!(exit.code, Some(0), "{}", exit.log);
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_is_older_than_the_store_allows_is_refused() {
+    let _turn = turn().await;
+    let fleet = Fleet::prepare(Services::shared().await);
+    fleet.migrate().await.ok();
+    let insert = format!(
+        "INSERT INTO {}.fanfare_schema (name, version, runs_from) VALUES ('fanfare', 99, 98)",
+        fleet.name()
+    );
+    let node = fleet.services.nodes[0].clone();
+    let inserted = tokio::task::spawn_blocking(move || cql::run(&node, &insert));
+    inserted.await.unwrap().unwrap();
+    for program in [Program::Serve, Program::Router, Program::Worker] {
+        let exit = refused_with(&fleet.options(program)).await;
+        assert_eq!(exit.code, Some(64), "{program:?}: {}", exit.log);
+        let text = sentence(&exit);
+        let said = ["schema 99", "schema 98 or newer", "run a newer fanfare"];
+        assert!(said.iter().all(|said| text.contains(said)), "{text}");
     }
 }
 
