@@ -5,6 +5,8 @@
 //! one that is connected to. No redirects, no proxies, no HTTP/2: one line, one request at a time.
 
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};

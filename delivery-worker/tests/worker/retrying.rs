@@ -176,5 +176,5 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     let attempt = world.attempts(id).await.remove(0);
     assert_eq!(attempt.outcome.kind, OutcomeKind::HttpStatus);
     assert_eq!(attempt.outcome.http_status, Some(302));
-    assert_eq!(inner.count(), 0);
+    assert_eq!(inner.connections(), 0);
 }
