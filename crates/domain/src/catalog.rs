@@ -204,6 +204,45 @@ mod tests {
     }
 
     #[test]
+    fn at_most_two_old_secrets_sign_beside_the_current_one() {
+        let secret = |n: i64| Secret::parse(&format!("whsec_{}", n.to_string().repeat(32)));
+        let secret = |n| secret(n).unwrap();
+        let mut endpoint = endpoint(secret(0));
+        for n in 1..=3 {
+            let now = Timestamp::from_millis(n);
+            endpoint.rotate_secret(secret(n), ROTATION_OVERLAP, now);
+        }
+        let signing = |millis| {
+            let now = Timestamp::from_millis(millis).plus(ROTATION_OVERLAP);
+            endpoint.signing_secrets(now).cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(signing(0), [secret(3), secret(2), secret(1)]);
+        assert_eq!(signing(2), [secret(3), secret(2)]);
+        assert_eq!(signing(3), [secret(3)]);
+    }
+
+    fn endpoint(secret: Secret) -> Endpoint {
+        Endpoint {
+            id: EndpointId(1),
+            tenant: TenantId::try_new("acme").unwrap(),
+            name: String::new(),
+            url: "https://example.com/".into(),
+            state: EndpointState::Active,
+            state_reason: String::new(),
+            secret,
+            old_secrets: Vec::new(),
+            headers: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            retry_schedule: None,
+            timeout: TIMEOUT_DEFAULT,
+            envelope: Envelope::Binary,
+            create_time: Timestamp::default(),
+            update_time: Timestamp::default(),
+            version: 1,
+        }
+    }
+
+    #[test]
     fn ordinary_headers_pass_in_lower_case() {
         let checked = check_headers(&headers(&[
             ("X-Team", "billing"),

@@ -10,7 +10,8 @@
 //!
 //! What this is not: it drops nothing itself, that is [`space`](crate::space). When a look fails
 //! nothing is dropped. A dead letter's body goes with its segment: by age never before
-//! `dead_letter_retention` is over, early only while the directory is over its limit.
+//! `dead_letter_retention` is over, early only while the directory is over its limit. Keyed state
+//! does not go with a segment: what an identity was published with is known for the whole retention.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};

@@ -134,8 +134,10 @@ impl EventFilter {
     }
 }
 
-/// Event rows. Kept for the event retention; [`EventRows::claim`] recognises an identity for at
-/// least 24 h.
+/// Event rows. Kept for the event retention, which is at least 7 days. A backend that bounds its
+/// room may give up the body of a settled event sooner ([`EventRows::bodies`] and
+/// [`EventRows::get`] then answer as after the retention), never its identity:
+/// [`EventRows::claim`] recognises it for the whole retention.
 #[async_trait]
 pub trait EventRows: Send + Sync {
     /// What is known of an identity at once, for the front door: `None` means *not known here*,

@@ -1,10 +1,10 @@
 //! What is dropped and what never is, on a disk that loses what was not synced.
 
-use fanfare_domain::{EventRef, Place, Position, Tenure};
+use fanfare_domain::{AcceptedEvent, EventRef, Place, Position, Tenure, Timestamp};
 use fanfare_event_log::record::encode_event;
 use fanfare_event_log::{Group, LogErrorKind, Progress, Stream};
 use fanfare_store::conformance::fixtures;
-use fanfare_store::{RetryRow, RetryState, Stores};
+use fanfare_store::{Claimed, RetryRow, RetryState, Stores};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
@@ -50,11 +50,23 @@ impl World {
     async fn append(&mut self) -> Result<u64, LogError> {
         let data = format!("\"{}\"", "x".repeat(DATA));
         let event = fixtures::event(&format!("e-{}", self.appended), &data);
+        self.append_event(&event).await
+    }
+
+    async fn append_event(&mut self, event: &AcceptedEvent) -> Result<u64, LogError> {
         let mut batch = Batch::default();
-        batch.append(Stream::Events, 0, encode_event(&event));
+        batch.append(Stream::Events, 0, encode_event(event));
         let placed = self.engine.write(batch).await?.durable().await?;
         self.appended += 1;
         Ok(placed[0].0)
+    }
+
+    /// The router claims `event`, which it read at `position`; it matches nobody.
+    async fn claim(&self, event: &AcceptedEvent, position: u64) -> Claimed {
+        let claim = fixtures::claim(event, fixtures::place(position), fixtures::route(1, &[]));
+        let events = &self.stores.events;
+        let answers = events.claim(&Tenure::unlimited(), vec![claim]).await;
+        answers.unwrap().remove(0)
     }
 
     /// The router has settled everything below `position`.
@@ -196,6 +208,28 @@ async fn a_body_that_a_retry_needs_stays_however_full_the_directory_is() {
     world.stores.retries.put(&tenure, ended).await.unwrap();
     world.drop_segments();
     assert!(!world.body(first));
+}
+
+#[tokio::test]
+async fn an_identity_is_known_for_longer_than_a_body_that_goes_early() {
+    let mut world = World::new(Duration::from_hours(24), 8 * SEGMENT).await;
+    let event = |data| fixtures::event_of("acme", "/shop", "known", data, Timestamp::now());
+    let (first, other) = (event("1"), event("2"));
+    let position = world.append_event(&first).await.unwrap();
+    assert_eq!(world.claim(&first, position).await, Claimed::Fresh);
+    while world.append().await.is_ok() {
+        assert!(world.appended < 1000, "the directory has no bound");
+        world.engine.keep.raise();
+    }
+    world.settle(world.engine.durable()).await;
+    world.drop_segments();
+    assert!(!world.body(position), "there is room");
+    world.crash(&mut StdRng::seed_from_u64(0)).await;
+    let known = world.stores.events.known(&first.key());
+    assert_eq!(known.map(|known| known.body_hash), Some(first.body_hash));
+    let end = world.engine.durable();
+    assert_eq!(world.claim(&first, end).await, Claimed::Repeat);
+    assert_eq!(world.claim(&other, end + 1).await, Claimed::Conflict);
 }
 
 #[tokio::test]
