@@ -1,5 +1,6 @@
 //! The dependency law: `domain` <- {`event-log`, `store`} <- adapters; the router and the delivery
-//! worker know neither each other nor an adapter; only programs choose adapters.
+//! worker know neither each other nor an adapter; only programs choose adapters; only its adapter
+//! names the client library of a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,14 @@ const ENDS: &[&str] = &["fanfare", "bench", "tests"];
 /// Starts real services for tests and measurements; it knows nothing of ours, and only those may
 /// name it.
 const SERVICES: &str = "test-services";
+
+/// The client libraries of backends, with whatever belongs to them, and who may name each, even in
+/// their tests.
+const CLIENTS: &[(&str, &[&str])] = &[
+    // The bench for a bare producer to compare with.
+    ("rdkafka", &["bench", "event-log-kafka"]),
+    ("scylla", &["store-scylla"]),
+];
 
 /// Pairs that may not meet even in their tests.
 const STRANGERS: &[(&str, &str)] = &[("router", "delivery-worker"), ("delivery-worker", "router")];
@@ -76,6 +85,19 @@ fn the_router_and_the_delivery_worker_never_meet() {
             .iter()
             .any(|(a, b)| (*a, *b) == (from.as_str(), to.as_str()));
         assert!(!strangers, "{from} depends on {to} ({kind:?})");
+    }
+}
+
+#[test]
+fn only_its_adapter_names_the_client_of_a_backend() {
+    let metadata = metadata();
+    for (client, may) in CLIENTS {
+        let is_of_it = |name: &str| name.split('-').next() == Some(client);
+        let members = metadata.workspace_packages().into_iter();
+        let naming = members.filter(|p| p.dependencies.iter().any(|d| is_of_it(&d.name)));
+        let mut naming: Vec<_> = naming.map(|p| short(p.name.as_str())).collect();
+        naming.sort();
+        assert_eq!(naming, *may, "who names {client}");
     }
 }
 
