@@ -202,6 +202,11 @@ dev = true
         std::fs::create_dir_all(&dir).expect("a directory");
         let mut options = Options::service(program, &dir, &self.config());
         options.environment.clone_from(&self.environment);
+        if program == Program::Serve {
+            // On a cluster it has no directory to write them to unasked.
+            let file = dir.join("addresses.json").display().to_string();
+            options = options.with(&["--addresses-file", &file]);
+        }
         options
     }
 
@@ -240,11 +245,15 @@ dev = true
         }
     }
 
-    /// Starts one that dies by itself, perhaps before it is ready.
+    /// Waits until one dies by itself; starts it if it does not run, and it may die before it is
+    /// ready.
     pub async fn dies(&mut self, program: Program, number: usize) -> Exit {
         let seat = &mut self.seats(program)[number];
-        assert!(seat.server.is_none(), "it still runs");
-        let exit = match Server::start(&seat.options).await {
+        let server = match seat.server.take() {
+            Some(server) => Ok(server),
+            None => Server::start(&seat.options).await,
+        };
+        let exit = match server {
             Ok(server) => server.exits().await,
             Err(exit) => exit,
         };

@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod foreign;
 pub mod http;
 pub mod ledger;
+pub mod metrics;
 pub mod refusal;
 pub mod server;
 pub mod sink;

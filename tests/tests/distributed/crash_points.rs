@@ -5,6 +5,21 @@ use fanfare_tests::server::Program;
 use super::stage::{REPEATS_MAX, Stage};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_dies_between_accepting_and_answering() {
+    dies(Program::Router, "ingest.appended").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_dies_between_reading_and_claim() {
+    dies(Program::Router, "router.read").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_that_dies_between_claim_and_append() {
+    dies(Program::Router, "router.claimed").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_that_dies_between_append_and_commit() {
     dies(Program::Router, "router.appended").await;
 }
@@ -23,8 +38,14 @@ async fn dies(program: Program, point: &str) {
     stage.spread();
     for count in [3, 40] {
         stage.fleet.plan(program, 1, point, count);
+        if point.starts_with("ingest.") {
+            // Producers stay with a router that answers: they are sent to this one.
+            stage.fleet.restart(program, 1).await;
+            stage.trial.moved(&stage.fleet.server(program, 1).url());
+        }
         let exit = stage.fleet.dies(program, 1).await;
         assert_eq!(exit.code, None, "it was to be killed: {}", exit.log);
+        stage.spread();
     }
     stage.fleet.plan(program, 1, "", 0);
     stage.fleet.restart(program, 1).await;

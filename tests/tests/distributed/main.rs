@@ -18,3 +18,4 @@ mod slow;
 mod stage;
 mod store;
 mod story;
+mod telemetry;

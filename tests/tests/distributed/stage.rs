@@ -1,10 +1,14 @@
 //! A trial around a fleet.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
+use fanfare_proto::v1;
 use fanfare_test_services::Cluster;
+use fanfare_tests::api::Api;
 use fanfare_tests::ledger::{Audience, Audit, Dead, Mix, Trial, seed};
 use fanfare_tests::server::Program;
+use fanfare_tests::sink::Sink;
 use fanfare_tests::{Fleet, Services, eventually, http};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -29,6 +33,24 @@ pub(crate) fn bounded(fleet: &mut Fleet) {
         "FANFARE__ROUTING__OPEN_DELIVERIES_MAX",
         &OPEN_MAX.to_string(),
     );
+}
+
+/// Makes an endpoint for events of a type, which are tried three times in short order; its id.
+pub(crate) async fn endpoint(api: &Api, sink: &Sink, event_type: &str) -> String {
+    let soon = Duration::from_millis(100).try_into().unwrap();
+    let request = v1::CreateEndpointRequest {
+        endpoint: Some(v1::Endpoint {
+            url: sink.url(),
+            retry_schedule: Some(v1::RetrySchedule {
+                delays: vec![soon; 2],
+            }),
+            ..v1::Endpoint::default()
+        }),
+        event_types: vec![event_type.to_owned()],
+        request_id: String::new(),
+    };
+    let created = api.endpoints().create_endpoint(request).await.unwrap();
+    created.into_inner().endpoint.unwrap().id
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
