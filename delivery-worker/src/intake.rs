@@ -399,8 +399,8 @@ async fn redrive(
     Ok(())
 }
 
-/// Reports a record that is no delivery, with its first bytes, and settles it: reading it again
-/// would not make it better.
+/// Reports a record that is no delivery and settles it: reading it again would not make it better.
+/// Its bytes stay in the log, at the position that the alarm names; the first of them are shown.
 fn quarantine(shift: &Shift, entry: &Entry) {
     let shown = &entry.bytes[..entry.bytes.len().min(SHOWN_MAX)];
     tracing::error!(

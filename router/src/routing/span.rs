@@ -230,6 +230,7 @@ impl SpanRouter {
 
     /// Whether it came to an end before the lease was wanted back.
     async fn claim_and_plan(&self, claims: Vec<Claim>, queue: &mpsc::Sender<Routed>) -> bool {
+        crash::point("router.read");
         let Some(answers) = self.claim(&claims).await else {
             return false;
         };
@@ -370,7 +371,8 @@ impl SpanRouter {
         true
     }
 
-    /// Reports bytes that are no event, and settles them: nobody will ever read them better.
+    /// Reports bytes that are no event, and settles them: nobody will ever read them better. They
+    /// stay in the log, at the position that the alarm names; the first of them are shown.
     fn quarantine(&self, entry: &Entry) {
         let mut shown = String::with_capacity(2 * SHOWN_MAX);
         for byte in entry.bytes.iter().take(SHOWN_MAX) {

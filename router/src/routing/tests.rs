@@ -56,6 +56,22 @@ async fn a_repeat_and_a_conflict_are_dropped_and_the_conflict_is_kept() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_read_and_not_claimed_before_a_crash_is_owed() {
+    let mut world = World::new(Settings::default()).await;
+    world.subscribe(1, 10, &["**"]).await;
+    world.publish(&accepted("e-1", "order.paid")).await;
+    world.stores.go_away();
+    world.start();
+    world.while_idle().await;
+    assert!(!world.is_claimed("e-1"), "there is a store after all");
+    world.crash();
+    world.stores.come_back();
+    world.start();
+    world.settled().await;
+    assert_eq!(world.owed("e-1").await, [1]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_claimed_before_a_crash_is_owed_to_whom_it_matched_then() {
     let settings = Settings {
         sync: SyncMode::Manual,
