@@ -240,7 +240,12 @@ impl World {
 
     /// Runs `fanfare …` against this server.
     pub async fn fanfare(&self, arguments: &[&str]) -> Said {
-        fanfare(Some(&self.url()), arguments).await
+        said(&mut self.command(arguments)).await
+    }
+
+    /// `fanfare …` against this server, not started.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        command(Some(&self.url()), arguments)
     }
 }
 
@@ -259,6 +264,10 @@ impl Drop for World {
 
 /// Runs `fanfare …`, with `FANFARE_SERVER` set to `server` if there is one.
 pub async fn fanfare(server: Option<&str>, arguments: &[&str]) -> Said {
+    said(&mut command(server, arguments)).await
+}
+
+fn command(server: Option<&str>, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary::fanfare());
     command
         .args(arguments)
@@ -268,12 +277,17 @@ pub async fn fanfare(server: Option<&str>, arguments: &[&str]) -> Said {
         Some(url) => command.env("FANFARE_SERVER", url),
         None => command.env_remove("FANFARE_SERVER"),
     };
-    said(&mut command).await
+    command
 }
 
 /// Runs a command to its end.
 pub async fn said(command: &mut Command) -> Said {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    said_to(command, Stdio::null()).await
+}
+
+/// Runs a command, with its standard input, to its end.
+pub async fn said_to(command: &mut Command, input: Stdio) -> Said {
+    let output = command.stdin(input).kill_on_drop(true).output();
     let output = tokio::time::timeout(COMMAND_MAX, output)
         .await
         .unwrap_or_else(|_| panic!("{command:?} does not end"))

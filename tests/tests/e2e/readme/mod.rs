@@ -1,9 +1,15 @@
-//! Every command of the README is run, in its order.
+//! Every `sh` block of the README is run, in its order, except for those of make.
 //!
 //! Three things differ from a reader's terminal: ports are free ones instead of 7400, 3000 and
 //! 3001; `fanfare` is the binary under test; and what a reader has on the machine (pip's Python,
-//! grpcurl) comes from `.cache`. `make run` and `make test` are what runs this, so they are only
-//! asked for.
+//! grpcurl) comes from `.cache`.
+//!
+//! Of `make run`, `make test` and `make run-distributed` it is only checked, by `--dry-run`, that make
+//! has them and knows their commands: the first builds for release, the second runs this very test,
+//! the third starts Kafka and Cassandra. What `make run` executes once it has built,
+//! `fanfare serve --demo`, is run by `stories/demo.rs`, and so is `fanfare demo`, which
+//! `make run-distributed` executes, against one server; routers, workers, Kafka and Cassandra are
+//! what the tests in `distributed` run.
 
 mod blocks;
 mod terminal;

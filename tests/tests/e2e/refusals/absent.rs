@@ -71,6 +71,9 @@ async fn a_wrong_command_line_exits_64() {
         assert_eq!(said.code, 64, "{command:?}: {said:?}");
         assert!(!said.err.is_empty());
     }
+    let said = fanfare(None, &["listen", "--forward-to", "https://localhost/hook"]).await;
+    assert_eq!(said.code, 64, "{said:?}");
+    assert!(said.err.contains("only plain http"), "{said:?}");
 }
 
 #[tokio::test]

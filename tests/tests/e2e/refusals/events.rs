@@ -121,35 +121,100 @@ async fn over_http() {
     let event = |kind: &str, data: &str| {
         format!(r#"{{"specversion":"1.0","id":"e","source":"/s","type":"{kind}","data":{data}}}"#)
     };
+    let typed = |kind: &str| event(kind, "{}");
+    let data = |data: &str| event("order.paid", data);
     let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
     let large = format!("\"{}\"", "x".repeat(300 << 10));
+    let long = "a".repeat(1_000_000);
+    let no_json = typed("order.paid").replace(r#""data":{}"#, r#""data_base64":"eyJhIjp9""#);
     let cases = [
-        (json, event("order/paid", "{}"), 400, "EVENT_TYPE_INVALID"),
-        (json, event("order.paid", &deep), 400, "DATA_TOO_DEEP"),
-        (json, event("order.paid", &large), 413, "EVENT_TOO_LARGE"),
-        (json, event("order.paid", "{} trailing"), 400, ""),
-        (json, "{".to_owned(), 400, ""),
-        (json, "[]".to_owned(), 400, ""),
-        ("text/plain", "hello".to_owned(), 400, ""),
+        (
+            json,
+            typed("order/paid"),
+            (400, "EVENT_TYPE_INVALID", "event.type"),
+        ),
+        (json, typed(".."), (400, "EVENT_TYPE_INVALID", "event.type")),
+        (
+            json,
+            typed("order\\u0000paid"),
+            (400, "EVENT_TYPE_INVALID", "event.type"),
+        ),
+        (json, typed(""), (400, "EVENT_FIELD_INVALID", "event.type")),
+        (json, typed(&long), (413, "EVENT_TOO_LARGE", "body")),
+        (json, no_json, (400, "DATA_NOT_JSON", "event.data")),
+        (json, data(&deep), (400, "DATA_TOO_DEEP", "event.data")),
+        (json, data(&large), (413, "EVENT_TOO_LARGE", "event.data")),
+        (json, data("{} trailing"), (400, "REQUEST_INVALID", "body")),
+        (json, data("\"a\0b\""), (400, "REQUEST_INVALID", "body")),
+        (json, "{".to_owned(), (400, "REQUEST_INVALID", "body")),
+        (json, "[]".to_owned(), (400, "REQUEST_INVALID", "body")),
+        (
+            "text/plain",
+            "hello".to_owned(),
+            (400, "REQUEST_INVALID", "ce-specversion"),
+        ),
     ];
-    for (content_type, body, status, code) in cases {
-        let answer = post(&url, &[("content-type", content_type)], body)
-            .await
-            .expect("an answer");
-        let error = answer.json()["error"].clone();
-        assert!((400..500).contains(&answer.status), "{error}");
-        assert!(
-            code.is_empty() || (answer.status, &error["code"]) == (status, &code.into()),
-            "{error}"
-        );
-        assert!(
-            error["message"]
-                .as_str()
-                .is_some_and(|text| text.len() > 10),
-            "{error}"
-        );
+    for (content_type, body, expected) in cases {
+        refused_over_http(&url, &[("content-type", content_type)], body, expected).await;
     }
     nothing_written(&world, &everything).await;
+}
+
+#[tokio::test]
+async fn over_http_in_binary_mode() {
+    let world = World::start().await;
+    let everything = world.endpoint().await;
+    let url = format!("{}/v1/events", world.url());
+    let headers = |event_type| {
+        [
+            ("content-type", "application/json"),
+            ("ce-specversion", "1.0"),
+            ("ce-id", "e"),
+            ("ce-source", "/s"),
+            ("ce-type", event_type),
+        ]
+    };
+    let cases = [
+        (
+            "order.paid",
+            "{\"a\":}",
+            (400, "DATA_NOT_JSON", "event.data"),
+        ),
+        (
+            "order.paid",
+            "{\"a\":1",
+            (400, "DATA_NOT_JSON", "event.data"),
+        ),
+        (
+            "../../etc/passwd",
+            "{}",
+            (400, "EVENT_TYPE_INVALID", "event.type"),
+        ),
+        (
+            "order%00paid",
+            "{}",
+            (400, "EVENT_TYPE_INVALID", "event.type"),
+        ),
+    ];
+    for (event_type, body, expected) in cases {
+        refused_over_http(&url, &headers(event_type), body.to_owned(), expected).await;
+    }
+    nothing_written(&world, &everything).await;
+}
+
+/// Status, code and field are these, and a person is told what to do.
+async fn refused_over_http(
+    url: &str,
+    headers: &[(&str, &str)],
+    body: String,
+    expected: (u16, &str, &str),
+) {
+    let answer = post(url, headers, body).await.expect("an answer");
+    let error = &answer.json()["error"];
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let (code, field) = (text(&error["code"]), text(&error["violations"][0]["field"]));
+    assert_eq!((answer.status, &*code, &*field), expected, "{error}");
+    assert!(text(&error["message"]).len() > 10, "{error}");
 }
 
 #[tokio::test]

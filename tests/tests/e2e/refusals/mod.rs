@@ -10,7 +10,7 @@ use fanfare_tests::world::Said;
 use serde_json::Value;
 
 /// The error that a command with `-o json` prints, and its exit code.
-fn refused(said: &Said) -> (i32, Value) {
+pub(crate) fn refused(said: &Said) -> (i32, Value) {
     assert!(
         said.out.is_empty() || !said.out.contains("error"),
         "errors go to stderr: {said:?}"

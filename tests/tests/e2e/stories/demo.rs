@@ -5,7 +5,8 @@ use std::path::Path;
 
 use fanfare_proto::v1::DeliveryState;
 use fanfare_tests::server::Log;
-use fanfare_tests::world::said;
+use fanfare_tests::sink::{Script, Sink};
+use fanfare_tests::world::{fanfare, said};
 use fanfare_tests::{World, binary, eventually};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -14,7 +15,7 @@ use tokio::process::{Child, Command};
 async fn the_demo_delivers_before_ones_eyes_and_survives_a_kill() {
     let dir = TempDir::new().expect("a temporary directory");
     let (mut first, log) = demo(dir.path());
-    let text = shows(&log, "Still running").await;
+    let text = shows(&log, "Now try to lose one").await;
     for sight in [
         "signature ok",
         "bytes identical",
@@ -24,23 +25,79 @@ async fn the_demo_delivers_before_ones_eyes_and_survives_a_kill() {
     ] {
         assert!(text.contains(sight), "no {sight:?} in\n{text}");
     }
-    for line in text
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains(" event publish "))
-    {
-        // Printed commands work as printed.
-        let mut bash = Command::new("bash");
-        said(bash.args(["-ec", line]).current_dir(dir.path()))
-            .await
-            .ok();
-    }
-    first.kill().await.expect("a child can be killed");
+    let (commands, kill, again) = printed(&text);
+    let [publish, listen, list] = &commands[..] else {
+        panic!("three commands in\n{text}")
+    };
+    let published = said(&mut bash(publish, dir.path())).await;
+    assert_eq!(
+        published.ok().matches("delivered").count(),
+        2,
+        "{published:?}"
+    );
+    let listed = said(&mut bash(list, dir.path())).await;
+    assert!(listed.ok().contains("dead_letter (gone)"), "{listed:?}");
+    // Nobody listens where it says, or somebody else does.
+    let laptop = Sink::start(Script::ok()).await;
+    let listen = listen.replace("http://localhost:3000/hook", &laptop.url());
+    let (listening, shown) = Log::of(&mut bash(&format!("exec {listen}"), dir.path()));
+    laptop.receives(1).await;
+    shows(&shown, "200 in").await;
+    drop(listening);
 
-    let (_second, log) = demo(dir.path());
+    leave_something_under_way(list).await;
+    said(&mut bash(kill, dir.path())).await.ok();
+    first.wait().await.expect("it was killed");
+    let (_second, log) = Log::of(&mut bash(&format!("exec {again}"), dir.path()));
     let text = shows(&log, "lost.").await;
-    assert!(text.contains("The last run was killed"), "{text}");
-    assert!(says_nothing_was_lost(&text), "{text}");
+    assert!(text.contains("The last run was killed with"), "{text}");
+    assert!(!text.contains("killed with 0 deliveries"), "{text}");
+    assert!(text.contains("nothing was lost."), "{text}");
+}
+
+/// The commands that the demo prints to try, and the two halves of the one that kills it and starts
+/// it again.
+fn printed(text: &str) -> (Vec<&str>, &str, &str) {
+    let lines = text.lines().map(str::trim);
+    let tried = lines
+        .clone()
+        .skip_while(|line| !line.contains("Try, in another terminal"));
+    let tried = tried
+        .skip(1)
+        .take_while(|line| !line.starts_with("Now try to lose one:"));
+    let lose = lines
+        .clone()
+        .find_map(|line| line.strip_prefix("Now try to lose one:  "));
+    let (kill, again) = lose
+        .and_then(|line| line.split_once(" && "))
+        .expect("a command that kills");
+    (tried.collect(), kill, again)
+}
+
+/// Pauses an endpoint until two events wait for it, so that the first was acknowledged to the demo;
+/// the next run resumes it. `list` is a command that the demo printed: it names the server.
+async fn leave_something_under_way(list: &str) {
+    let server = list.rsplit(' ').next().expect("it ends with the server");
+    let ask = async |arguments: &[&str]| {
+        let json = ["-o", "json", "--server", server];
+        fanfare(None, &[arguments, &json].concat()).await.json()
+    };
+    let endpoints = ask(&["endpoint", "list"]).await;
+    let ledger = endpoints
+        .iter()
+        .find(|endpoint| endpoint["name"] == "ledger");
+    let id = ledger
+        .and_then(|ledger| ledger["id"].as_str())
+        .expect("there is one");
+    ask(&["endpoint", "pause", id]).await;
+    eventually("two events to wait for the ledger", async || {
+        let parked = ask(&["delivery", "list", "--endpoint", id, "--state", "parked"]).await;
+        match parked.len() {
+            0 | 1 => ControlFlow::Continue(format!("{parked:?}")),
+            _ => ControlFlow::Break(()),
+        }
+    })
+    .await;
 }
 
 /// The server goes on without the demo, and the demo's short retries are soon over.
@@ -80,6 +137,13 @@ async fn given_up(world: &World) -> usize {
 fn demo_of(server: &str, dir: &Path) -> (Child, Log) {
     let mut command = Command::new(binary::fanfare());
     Log::of(command.args(["demo", "--server", server]).current_dir(dir))
+}
+
+/// A line that was printed, as it is typed into a terminal in `dir`.
+fn bash(line: &str, dir: &Path) -> Command {
+    let mut bash = Command::new("bash");
+    bash.args(["-ec", line]).current_dir(dir);
+    bash
 }
 
 /// Starts the demo on free ports in `dir`.

@@ -1,6 +1,7 @@
 //! What a user sees when all is as it should be, or when a subscriber is not.
 
 mod asking;
+mod commands;
 mod delivering;
 mod demo;
 mod failing;
@@ -10,3 +11,4 @@ mod listening;
 mod managing;
 mod publishing;
 mod restarting;
+mod serving;
