@@ -1,16 +1,21 @@
 //! A restart loses nothing and forgets nothing, however the server went.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use fanfare_proto::v1::DeliveryState;
+use fanfare_proto::client::{self, Client, RetryPolicy};
+use fanfare_proto::v1::{self, DeliveryState};
 use fanfare_tests::World;
 use fanfare_tests::api::named;
-use fanfare_tests::eventually;
-use fanfare_tests::sink::{Gate, Script};
+use fanfare_tests::eventually::{PATIENCE, eventually};
+use fanfare_tests::server::Options;
+use fanfare_tests::sink::{Gate, Receipt, Script};
+use futures::future::join_all;
+use futures::join;
 
 #[tokio::test]
 async fn a_clean_stop_exits_with_0_and_removes_the_addresses() {
@@ -103,6 +108,88 @@ async fn what_was_parked_is_still_owed_after_a_kill() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_rust_client_carries_single_events_through_a_kill() {
+    through_a_kill(async |client| {
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.push(client.publish(order()).await);
+        }
+        told
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rust_client_carries_batches_through_a_kill() {
+    through_a_kill(async |client| {
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            told.extend(client.publish_batch(vec![order(), order()]).await);
+        }
+        told
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rust_client_carries_a_stream_through_a_kill() {
+    through_a_kill(async |client| {
+        let publisher = client.publisher();
+        let mut told = vec![publisher.send(order()).await.await];
+        let mut tickets = Vec::new();
+        for _ in 0..500 {
+            tickets.push(publisher.send(order()).await);
+        }
+        told.extend(join_all(tickets).await);
+        told
+    })
+    .await;
+}
+
+/// Publishes while the server dies at its second append, which is durable and not answered, and comes
+/// back where it was: everything is acknowledged and delivered, and nothing is two events.
+async fn through_a_kill(publish: impl AsyncFnOnce(&Client) -> Vec<Published>) {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let mut world = World::with(|options| Options {
+        listen: address,
+        ..options.env("FANFARE_CRASH_AT", "ingest.appended:2")
+    })
+    .await;
+    let shop = world.endpoint().await;
+    let patient = RetryPolicy {
+        give_up_after: PATIENCE,
+        ..RetryPolicy::default()
+    };
+    let client = Client::builder(world.url()).retry(patient).connect().await;
+    let client = client.expect("it connects");
+    let killed = async {
+        let exit = world.exits().await;
+        assert_eq!(exit.code, None, "a signal ends it: {exit:?}");
+        world.options().environment.clear();
+        world.restart().await;
+    };
+    let (told, ()) = join!(publish(&client), killed);
+    let count = told.len();
+    let acknowledged = told.into_iter().map(|told| told.expect("acknowledged"));
+    let acknowledged: BTreeSet<_> = acknowledged.map(String::from).collect();
+    assert_eq!(acknowledged.len(), count);
+    // What was in flight at the kill may come twice, and then it is the same delivery.
+    let posts = shop.receives_in_all(&world).await;
+    let came = posts.iter().map(|post| post.header("ce-id").to_owned());
+    assert_eq!(came.collect::<BTreeSet<_>>(), acknowledged);
+    let deliveries: BTreeSet<_> = posts.iter().map(Receipt::id).collect();
+    assert_eq!(deliveries.len(), count);
+}
+
+type Published = Result<client::EventId, client::PublishError>;
+
+fn order() -> v1::Event {
+    client::event("order.paid", "{}")
 }
 
 /// What docs/operate.md says of backups: `data` copied as it lies there, and put back later.
