@@ -1,5 +1,6 @@
 //! What a drain does to what is under way.
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -54,6 +55,10 @@ async fn a_drain_answers_all_that_was_read_and_reads_no_more() {
 
     drop(door.drain);
     send.send(request(4)).await.unwrap();
+    // Whoever was told to drain had a turn since.
+    let address = door.address.strip_prefix("http://").unwrap();
+    let closed = async || TcpStream::connect(address).await.err();
+    until("the door is closed", closed).await;
     assert!(!door.served.is_finished());
     door.log.sync();
     unary.await.unwrap().unwrap();
@@ -81,8 +86,13 @@ async fn a_drain_tells_who_follows_and_who_only_holds_a_stream_open() {
     let follow = v1::TailEventsRequest::default();
     let mut tail = events.tail_events(follow).await.unwrap().into_inner();
     drop(door.drain);
-    check_draining(&idle.next().await.unwrap().unwrap_err());
-    check_draining(&tail.next().await.unwrap().unwrap_err());
+    let ended = within(
+        "the streams end",
+        futures::future::join(idle.next(), tail.next()),
+    );
+    let (idle, tail) = ended.await;
+    check_draining(&idle.unwrap().unwrap_err());
+    check_draining(&tail.unwrap().unwrap_err());
     drop((door.events, events));
     within("the drain", door.served).await.unwrap();
 }
