@@ -17,7 +17,9 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digit = |digit: u8| char::from_digit(digit.into(), 16).unwrap();
+    digits.map(digit).collect()
 }
 
 fn one<'a>(spans: &'a [Span], name: &str) -> &'a Span {
