@@ -90,6 +90,7 @@ impl EventService for Answering {
             source: event.source,
             accept_time: Some(std::time::SystemTime::now().into()),
             duplicate: false,
+            notes: Vec::new(),
         }))
     }
 

@@ -67,9 +67,10 @@ pub(crate) fn post(
 /// What carries the event to an endpoint that chose `chosen`. Bytes that are no text go structured,
 /// as base64: the official libraries read a body as UTF-8 before they verify it.
 fn envelope_of(letter: &Letter, chosen: Envelope) -> Envelope {
-    match &letter.event.event.data {
-        Data::Bytes(bytes) if std::str::from_utf8(bytes).is_err() => Envelope::Structured,
-        _ => chosen,
+    if letter.event.event.is_binary() {
+        Envelope::Structured
+    } else {
+        chosen
     }
 }
 

@@ -169,6 +169,14 @@ impl Event {
         is_json(&self.data_content_type)
     }
 
+    /// Whether the data is bytes that are no text. What declares JSON was checked to be some.
+    pub fn is_binary(&self) -> bool {
+        match &self.data {
+            Data::Bytes(bytes) => !self.is_json() && std::str::from_utf8(bytes).is_err(),
+            Data::None | Data::Text(_) => false,
+        }
+    }
+
     /// Hash of everything but `time` and trace context: two publishes with the same identity are
     /// a repeat when their hashes agree and a conflict when they do not.
     pub fn body_hash(&self) -> BodyHash {

@@ -906,13 +906,13 @@ pub struct Event {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// The payload, delivered byte for byte.
+    /// The payload, delivered byte for byte; what is neither JSON nor text in a structured envelope.
     #[prost(oneof = "event::Payload", tags = "8, 9")]
     pub payload: ::core::option::Option<event::Payload>,
 }
 /// Nested message and enum types in `Event`.
 pub mod event {
-    /// The payload, delivered byte for byte.
+    /// The payload, delivered byte for byte; what is neither JSON nor text in a structured envelope.
     #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
     pub enum Payload {
         /// Bytes.
@@ -945,6 +945,9 @@ pub struct PublishResponse {
     /// Whether the same event had been accepted before.
     #[prost(bool, tag = "4")]
     pub duplicate: bool,
+    /// Sentences for a person about what may not be meant, for example that the data is not JSON.
+    #[prost(string, repeated, tag = "5")]
+    pub notes: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What became of one event of a batch or stream.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2924,7 +2927,8 @@ impl EndpointState {
 pub enum Envelope {
     /// The default: binary.
     Unspecified = 0,
-    /// The data, byte for byte; the attributes as `ce-` headers.
+    /// The data, byte for byte; the attributes as `ce-` headers. Bytes that are neither JSON nor text
+    /// go structured all the same: the libraries of subscribers read text.
     Binary = 1,
     /// The whole CloudEvent as JSON.
     Structured = 2,

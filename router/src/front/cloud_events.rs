@@ -14,7 +14,6 @@ mod tests;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fanfare_domain::event::is_json;
 use fanfare_proto::v1;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -77,23 +76,22 @@ impl CloudEvents {
     }
 
     async fn post_one(&self, caller: &Caller, event: v1::Event) -> Result<Response<Body>, Refusal> {
-        let note = note(&event);
         let arrival = self.ingest.check(caller, Some(event));
         let accepted = self.ingest.publish(arrival).await?;
-        Ok(answer(StatusCode::ACCEPTED, &result(&accepted, note)))
+        Ok(answer(StatusCode::ACCEPTED, &result(&accepted)))
     }
 
     async fn post_batch(&self, caller: &Caller, body: &Bytes) -> Result<Response<Body>, Refusal> {
         let events = json::batch(body, self.batch_max_events)?;
-        let (notes, arrivals): (Vec<_>, Vec<Arrival>) = events
+        let arrivals: Vec<Arrival> = events
             .into_iter()
             .map(|event| match event {
-                Ok(event) => (note(&event), self.ingest.check(caller, Some(event))),
-                Err(refusal) => (None, Err(Refused::unordered(refusal))),
+                Ok(event) => self.ingest.check(caller, Some(event)),
+                Err(refusal) => Err(Refused::unordered(refusal)),
             })
-            .unzip();
+            .collect();
         let outcomes = self.ingest.publish_all(arrivals).await;
-        Ok(batch_answer(&outcomes, notes))
+        Ok(batch_answer(&outcomes))
     }
 
     async fn read(&self, mode: Mode, body: Incoming) -> Result<Bytes, Refusal> {
@@ -205,42 +203,24 @@ fn check_required(event: &v1::Event) -> Result<(), Refusal> {
     }
 }
 
-/// What a person should know about data that is not JSON, the only kind that the libraries of
-/// subscribers are made for.
-fn note(event: &v1::Event) -> Option<&'static str> {
-    let declared = &event.data_content_type;
-    match &event.payload {
-        None => None,
-        Some(_) if declared.is_empty() || is_json(declared) => None,
-        Some(v1::event::Payload::Data(bytes)) if std::str::from_utf8(bytes).is_err() => Some(
-            "the data is binary: every subscriber gets it in a structured envelope, as data_base64",
-        ),
-        Some(_) => Some(
-            "the data is not JSON: it is delivered and signed as it is, but the official Standard \
-             Webhooks libraries parse JSON only",
-        ),
-    }
-}
-
-fn result(accepted: &Accepted, note: Option<&str>) -> Value {
+fn result(accepted: &Accepted) -> Value {
     let mut result = json!({
         "id": accepted.id.as_str(),
         "source": accepted.source.as_str(),
         "accept_time": accepted.accept_time.to_string(),
         "duplicate": accepted.duplicate,
     });
-    if let Some(note) = note {
+    if let Some(note) = accepted.note {
         result["notes"] = json!([note]);
     }
     result
 }
 
-fn batch_answer(outcomes: &[Outcome], notes: Vec<Option<&str>>) -> Response<Body> {
+fn batch_answer(outcomes: &[Outcome]) -> Response<Body> {
     let results: Vec<Value> = outcomes
         .iter()
-        .zip(notes)
-        .map(|(outcome, note)| match outcome {
-            Ok(accepted) => result(accepted, note),
+        .map(|outcome| match outcome {
+            Ok(accepted) => result(accepted),
             Err(refusal) => json!({ "error": refusal.to_json() }),
         })
         .collect();

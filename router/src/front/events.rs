@@ -305,6 +305,7 @@ fn accepted(accepted: &Accepted) -> v1::PublishResponse {
         source: accepted.source.as_str().into(),
         accept_time: Some(wire::time_to(accepted.accept_time)),
         duplicate: accepted.duplicate,
+        notes: accepted.note.into_iter().map(Into::into).collect(),
     }
 }
 

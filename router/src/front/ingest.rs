@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanfare_domain::trace::TRACEPARENT;
 use fanfare_domain::{
-    AcceptedEvent, EventId, EventKey, EventLimits, Shard, Source, TenantId, Timestamp,
+    AcceptedEvent, Data, Event, EventId, EventKey, EventLimits, Shard, Source, TenantId, Timestamp,
 };
 use fanfare_event_log::record::encode_event;
 use fanfare_event_log::{EventLog, LogError, Outgoing, Stream};
@@ -77,6 +77,8 @@ pub(crate) struct Accepted {
     pub(crate) accept_time: Timestamp,
     /// Whether that was before this call.
     pub(crate) duplicate: bool,
+    /// What a person should know about its data.
+    pub(crate) note: Option<&'static str>,
 }
 
 impl Ingest {
@@ -309,6 +311,7 @@ impl Checked {
             source: self.event.event.source.clone(),
             accept_time: self.event.accept_time,
             duplicate: false,
+            note: note(&self.event.event),
         }
     }
 
@@ -337,6 +340,23 @@ impl Refused {
             refusal,
             ordering_key: None,
         }
+    }
+}
+
+/// What a person should know about data that is not JSON, the only kind that the libraries of
+/// subscribers are made for.
+fn note(event: &Event) -> Option<&'static str> {
+    if event.is_json() || matches!(event.data, Data::None) {
+        None
+    } else if event.is_binary() {
+        Some(
+            "the data is binary: every subscriber gets it in a structured envelope, as data_base64",
+        )
+    } else {
+        Some(
+            "the data is not JSON: it is delivered and signed as it is, but the official Standard \
+             Webhooks libraries parse JSON only",
+        )
     }
 }
 

@@ -109,6 +109,9 @@ pub(super) async fn run(
     let published = publish(event, connection).await;
     let (server, response) = published.inspect_err(|_| print_id(&id, format))?;
     let source = response.source.clone();
+    for note in &response.notes {
+        format.note(note);
+    }
     format.sheet(&PublishedRow::new(response))?;
     match wait {
         Some(at_most) => wait_for(&server, id, source, at_most, format).await,

@@ -41,6 +41,7 @@ async fn an_event_is_published_with_its_attributes_and_found_again() {
     let again = format!("event publish order.paid --data Zoë {attributes}");
     let said = run(&world, &again).await;
     assert!(said.ok().contains("accepted before"), "{said:?}");
+    assert!(said.err.contains("the data is not JSON"), "{said:?}");
 
     world.delivered("e1").await;
     let event = &json(&world, "event get e1 --source /shop").await[0];
