@@ -98,8 +98,8 @@ struct Found {
     bare: Vec<f64>,
     steady: Vec<f64>,
     costs: [Vec<Cost>; SCENARIOS.len()],
-    /// Durable publishes per second, and the engine alone.
-    publishes: Vec<(f64, f64)>,
+    /// Durable publishes, and those of the engine alone per second.
+    publishes: Vec<(Publishes, f64)>,
 }
 
 /// All rounds.
@@ -118,8 +118,20 @@ pub(crate) async fn run(settings: &Settings, report: &mut Report) -> Result<()> 
         };
         report.add(row(scenario, costs, bare));
     }
-    let ratios: Vec<_> = found.publishes.iter().map(|(p, c)| 100.0 * p / c).collect();
-    let published: Vec<_> = found.publishes.iter().map(|(p, _)| *p).collect();
+    let ratios: Vec<_> = found
+        .publishes
+        .iter()
+        .map(|(p, c)| 100.0 * p.per_second / c)
+        .collect();
+    let of = |of: fn(&Publishes) -> f64| -> f64 {
+        median(
+            &found
+                .publishes
+                .iter()
+                .map(|(p, _)| of(p))
+                .collect::<Vec<_>>(),
+        )
+    };
     let alone: Vec<_> = found.publishes.iter().map(|(_, c)| *c).collect();
     let share = median(&ratios);
     report.add(
@@ -129,9 +141,11 @@ pub(crate) async fn run(settings: &Settings, report: &mut Report) -> Result<()> 
         )
         .said(format!("{share:.0} %"), Some(share >= 50.0))
         .note(format!(
-            "{:.0}/s against {:.0}/s",
-            median(&published),
-            median(&alone)
+            "{:.0}/s against {:.0}/s; each costs the server {:.1} us of CPU, the publisher beside it {:.1}",
+            of(|p| p.per_second),
+            median(&alone),
+            of(|p| p.server),
+            of(|p| p.publisher),
         )),
     );
     Ok(())
@@ -156,7 +170,10 @@ async fn one(settings: &Settings, sink: &Sink, found: &mut Found) -> Result<()> 
     found.steady.push(steady.cpu_per_post());
     let published = publishes(settings).await?;
     let alone = commits::measure(settings, 256, 2).await?.per_second;
-    eprintln!("  durable publishes: {published:.0}/s; engine alone: {alone:.0}/s");
+    eprintln!(
+        "  durable publishes: {:.0}/s; engine alone: {alone:.0}/s",
+        published.per_second
+    );
     found.publishes.push((published, alone));
     Ok(())
 }
@@ -258,16 +275,31 @@ pub(crate) async fn cost(
     })
 }
 
-/// Durable publishes per second that nobody subscribed to.
+/// Durable publishes; CPU is of each, in microseconds.
+struct Publishes {
+    per_second: f64,
+    server: f64,
+    publisher: f64,
+}
+
+/// Durable publishes that nobody subscribed to.
 #[allow(clippy::cast_precision_loss)]
-async fn publishes(settings: &Settings) -> Result<f64> {
+async fn publishes(settings: &Settings) -> Result<Publishes> {
     let server = Server::start(settings).await?;
     let load = Load::unwatched(server.channel(), "bench");
     let way = Way::Stream { window: 256 };
     load.run(way, Duration::from_millis(500), None).await?;
+    let this = std::process::id();
+    let (server_before, this_before) = (server.cpu()?, process::cpu(this)?);
     let started = Instant::now();
     let events = load.run(way, Duration::from_secs(2), None).await?;
-    let rate = events as f64 / started.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
+    let of_each = |micros: u64| micros as f64 / events as f64;
+    let measured = Publishes {
+        per_second: events as f64 / seconds,
+        server: of_each(server.cpu()? - server_before),
+        publisher: of_each(process::cpu(this)? - this_before),
+    };
     server.stop().await?;
-    Ok(rate)
+    Ok(measured)
 }
