@@ -1,23 +1,25 @@
 """ledger.py: a producer that publishes until it is told to stop, and subscribers that count what comes.
 
-It knows every event that was accepted, and so what was lost or came twice. Lines on standard input are
-commands: `mark` says how far it is, `stop` ends the publishing, waits for what is owed and says the
-result, each as one line of JSON. It sends as the Rust client does: again, with the same id, until an
-answer comes."""
+It knows every event that was accepted, and so what was lost or came twice (book.py). Lines on standard input
+are commands: `mark` says how far it is, `stop` ends the publishing, waits for what is owed and says the
+result, each as one line of JSON. It sends as the Rust client does (proto/src/client/retry.rs): a try has so
+long, what the server or the transport says a retry can help with is sent again, with the same id, and after
+so long no further try begins: a publish has then failed, and is counted as `given_up`."""
 
 import argparse
 import asyncio
 import base64
 import collections
 import datetime
-import hashlib
-import hmac
 import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 import time
+
+from book import Book
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--server", required=True)
@@ -27,6 +29,8 @@ parser.add_argument("--key-file", required=True)
 parser.add_argument("--rate", type=float, default=60, help="events a second")
 parser.add_argument("--endpoints", type=int, default=3)
 parser.add_argument("--slow", action="store_true", help="one endpoint more, which takes 20 s to answer")
+parser.add_argument("--try-timeout", type=float, required=True, help="seconds that a try may take")
+parser.add_argument("--give-up-after", type=float, required=True, help="seconds after which a publish has failed")
 parser.add_argument("--settle", type=float, default=120, help="seconds that what is owed may take")
 given = parser.parse_args()
 
@@ -35,20 +39,13 @@ KEY = open(given.key_file).read().strip()
 RUN = f"r{os.getpid()}x{int(time.time())}"
 SECRET = os.urandom(32)
 SLOW_SECONDS = 20
+# Between two tries: the first, which doubles, and the longest, with full jitter, beyond what the server asks for.
+PAUSE_MIN, PAUSE_MAX = 0.05, 5
 
-accepted = {}  # id of an event -> the paths that it is owed to
-arrived = collections.Counter()  # (path, id of an event) -> how often
-arrivals = collections.defaultdict(list)  # the same -> when, and under which id
-by_webhook = collections.Counter()
-wrong = []  # what should never have come
+book = Book(SECRET)
+arrivals = collections.defaultdict(list)  # (path, id of an event) -> when it came, and under which id
 publishing = {"calls": 0, "repeated_calls": 0, "refused": collections.Counter(), "given_up": 0, "longest_s": 0.0}
 stopping = asyncio.Event()
-
-
-def verified(headers, body):
-    signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
-    wanted = "v1," + base64.b64encode(hmac.new(SECRET, signed, hashlib.sha256).digest()).decode()
-    return wanted in headers["webhook-signature"].split()
 
 
 async def read_message(reader):
@@ -66,14 +63,9 @@ async def subscriber(reader, writer):
         while True:
             request, headers, body = await read_message(reader)
             path = request.split()[1]
-            event = headers.get("ce-id", "")
-            if not verified(headers, body):
-                wrong.append(f"{path} {event}: the signature is wrong")
-            elif json.loads(body).get("id") != event:
-                wrong.append(f"{path} {event}: the body is another's")
-            arrived[path, event] += 1
-            arrivals[path, event].append((datetime.datetime.now(datetime.timezone.utc).isoformat(), headers["webhook-id"]))
-            by_webhook[headers["webhook-id"]] += 1
+            book.arrive(path, headers, body)
+            now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+            arrivals[path, headers.get("ce-id", "")].append((now, headers.get("webhook-id", "")))
             if path.endswith("/slow"):
                 await asyncio.sleep(SLOW_SECONDS)
             writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -90,20 +82,31 @@ class Producer:
     def __init__(self):
         self.writer = None
 
-    async def once(self, event, kind):
-        if self.writer is None:
-            self.reader, self.writer = await asyncio.wait_for(asyncio.open_connection(HOST, int(PORT)), 5)
-        body = json.dumps({"id": event, "padding": "x" * 200}).encode()
-        head = (
-            f"POST /v1/events HTTP/1.1\r\nhost: {HOST}:{PORT}\r\ncontent-type: application/json\r\n"
-            f"authorization: Bearer {KEY}\r\nce-specversion: 1.0\r\nce-id: {event}\r\nce-source: /ledger\r\n"
-            f"ce-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        self.writer.write(head.encode() + body)
-        status, headers, answer = await asyncio.wait_for(read_message(self.reader), 15)
+    async def once(self, event, kind, body):
+        """One try: None when it is accepted, else what was said, and how long to wait; None: no retry helps."""
+        publishing["calls"] += 1
+        try:
+            async with asyncio.timeout(given.try_timeout):
+                if self.writer is None:
+                    self.reader, self.writer = await asyncio.open_connection(HOST, int(PORT))
+                head = (
+                    f"POST /v1/events HTTP/1.1\r\nhost: {HOST}:{PORT}\r\ncontent-type: application/json\r\n"
+                    f"authorization: Bearer {KEY}\r\nce-specversion: 1.0\r\nce-id: {event}\r\nce-source: /ledger\r\n"
+                    f"ce-type: {kind}\r\ncontent-length: {len(body)}\r\n\r\n"
+                )
+                self.writer.write(head.encode() + body)
+                status, headers, answer = await read_message(self.reader)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+            self.drop()
+            return type(error).__name__, 0
         if headers.get("connection", "").lower() == "close":
             self.drop()
-        return int(status.split()[1]), answer
+        code = int(status.split()[1])
+        if code < 300:
+            return None
+        self.drop()
+        asked = headers.get("retry-after")
+        return f"{code} {answer[:120].decode('utf-8', 'replace')}", asked and float(asked)
 
     def drop(self):
         if self.writer is not None:
@@ -111,23 +114,21 @@ class Producer:
             self.writer = None
 
     async def publish(self, event, kind, paths):
-        began, pause = time.monotonic(), 0.1
-        while time.monotonic() - began < 180:
-            publishing["calls"] += 1
-            try:
-                status, answer = await self.once(event, kind)
-                if status < 300:
-                    accepted[event] = paths
-                    publishing["longest_s"] = max(publishing["longest_s"], time.monotonic() - began)
-                    return
-                publishing["refused"][f"{status} {answer[:120].decode('utf-8', 'replace')}"] += 1
-            except (OSError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
-                publishing["refused"][type(error).__name__] += 1
-            self.drop()
+        body = json.dumps({"id": event, "padding": "x" * 200}).encode()
+        book.publish(event, body, paths)
+        began, most = time.monotonic(), PAUSE_MIN
+        while refusal := await self.once(event, kind, body):
+            said, asked = refusal
+            publishing["refused"][said] += 1
+            pause = (asked or 0) + random.uniform(0, most)
+            most = min(2 * most, PAUSE_MAX)
+            if asked is None or time.monotonic() - began + pause >= given.give_up_after:
+                publishing["given_up"] += 1
+                return
             publishing["repeated_calls"] += 1
             await asyncio.sleep(pause)
-            pause = min(pause * 2, 2)
-        publishing["given_up"] += 1
+        book.accepted.add(event)
+        publishing["longest_s"] = max(publishing["longest_s"], time.monotonic() - began)
 
 
 async def produce(number, producers, paths):
@@ -163,19 +164,7 @@ def create(path, pattern, secret_file, *more):
 
 
 def result():
-    missing = [(path, event) for event, paths in accepted.items() for path in paths if not arrived[path, event]]
-    return {
-        "accepted": len(accepted),
-        "owed": sum(map(len, accepted.values())),
-        "arrived": len(arrived),
-        "lost": len(missing),
-        "repeated": sum(times - 1 for times in arrived.values()),
-        "repeated_with_another_id": sum(arrived.values()) - len(arrived) - sum(times - 1 for times in by_webhook.values()),
-        "repeated_at": collections.Counter(path for (path, _), times in arrived.items() if times > 1),
-        "wrong": wrong[:5],
-        "missing": missing[:5],
-        **publishing,
-    }
+    return {**book.verdict(), **publishing, "give_up_after_s": given.give_up_after}
 
 
 def repeats():
@@ -210,7 +199,7 @@ async def main():
     stopping.set()
     await asyncio.gather(*tasks)
     stopped = time.monotonic()
-    while result()["lost"] and time.monotonic() - stopped < given.settle:
+    while book.missing() and time.monotonic() - stopped < given.settle:
         await asyncio.sleep(0.5)
     settled = time.monotonic() - stopped
     # What comes twice comes a little later.

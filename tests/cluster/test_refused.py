@@ -96,5 +96,5 @@ def test_a_wrong_reference_and_a_wrong_password(release, shown):
     with release.load(9001) as load:
         load.passes(100)
         result = load.stop()
-    cluster.nothing_lost(result, repeated=0)
+    cluster.nothing_lost(result)
     shown("said, then corrected", cluster.figures(result))
