@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 
 use fanfare_store::{StoreError, StoreErrorKind};
-use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
+use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
 
 /// The store cannot be used.
 #[derive(Debug)]
@@ -69,6 +69,26 @@ impl OpenError {
         Self::new(OpenErrorKind::Unreachable, text)
     }
 
+    /// The statement `text` could not be prepared. One that the store does not know, it will not know
+    /// later; a connection that broke meanwhile says nothing about it.
+    pub(crate) fn of_prepare(text: &str, error: &PrepareError) -> Self {
+        match error {
+            PrepareError::AllAttemptsFailed {
+                first_attempt: RequestAttemptError::DbError(db, _),
+            } if !may_pass(db) => {
+                let text =
+                    format!("the store does not know '{text}': {error}; run fanfare migrate");
+                Self::new(OpenErrorKind::Refused, text)
+            }
+            _ => {
+                let text = format!(
+                    "the store did not answer when it was asked to prepare '{text}': {error}"
+                );
+                Self::new(OpenErrorKind::Unreachable, text)
+            }
+        }
+    }
+
     /// Why.
     pub fn kind(&self) -> OpenErrorKind {
         self.kind
@@ -117,4 +137,23 @@ pub(crate) fn failed(error: ExecutionError) -> StoreError {
 /// Rows that are not what was asked for.
 pub(crate) fn corrupt(error: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
     StoreError::because(StoreErrorKind::Corrupt, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_statement_that_the_store_refuses_is_refused() {
+        let of = |first_attempt| {
+            let error = PrepareError::AllAttemptsFailed { first_attempt };
+            OpenError::of_prepare("SELECT 1", &error).kind()
+        };
+        let says = |db| RequestAttemptError::DbError(db, String::new());
+        assert_eq!(of(says(DbError::Invalid)), OpenErrorKind::Refused);
+        assert_eq!(of(says(DbError::SyntaxError)), OpenErrorKind::Refused);
+        assert_eq!(of(says(DbError::Overloaded)), OpenErrorKind::Unreachable);
+        let broken = RequestAttemptError::UnableToAllocStreamId;
+        assert_eq!(of(broken), OpenErrorKind::Unreachable);
+    }
 }

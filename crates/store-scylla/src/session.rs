@@ -122,10 +122,8 @@ impl Cql {
 
     /// Prepares a statement that may be repeated.
     pub(crate) async fn prepare(&self, text: &str) -> Result<PreparedStatement, OpenError> {
-        let mut prepared = self.session.prepare(text).await.map_err(|error| {
-            let text = format!("the store does not know '{text}': {error}; run fanfare migrate");
-            OpenError::new(OpenErrorKind::Refused, text)
-        })?;
+        let prepared = self.session.prepare(text).await;
+        let mut prepared = prepared.map_err(|error| OpenError::of_prepare(text, &error))?;
         prepared.set_is_idempotent(true);
         Ok(prepared)
     }
