@@ -52,7 +52,8 @@ pub struct KafkaConfig {
     /// The publish deadline: how long an append may take before it is indeterminate; what routers
     /// append has 2 minutes. Default: 10 000.
     pub publish_timeout_ms: u64,
-    /// How long records wait for others to share a request with. Default: 5.
+    /// How long the records of a group wait for each other to share a request: what comes while the group
+    /// before is written goes together anyway. Default: 1.
     pub linger_ms: u64,
     /// How records are compressed. Default: lz4.
     pub compression: Compression,
@@ -132,7 +133,7 @@ impl Default for KafkaConfig {
             record_max_bytes: 2 << 20,
             commit_metadata_max_bytes: 4096,
             publish_timeout_ms: 10_000,
-            linger_ms: 5,
+            linger_ms: 1,
             compression: Compression::Lz4,
             append_queue_max_records: 100_000,
             append_queue_max_bytes: 64 << 20,

@@ -1,8 +1,8 @@
 //! Appending: whole batches, admitted within a bound, to explicit partitions.
 //!
-//! A batch is admitted (counted in records and bytes), handed to the client in one go without an
-//! await between, and answered once by whichever record is reported last. So a caller that goes
-//! away either handed over all of its batch or nothing, and a batch costs one wake-up.
+//! A batch is admitted (counted in records and bytes), taken in without an await between, and
+//! answered once by whichever record is reported last. So a caller that goes away either left all of
+//! its batch or nothing, and a batch costs one wake-up. The client gets records in [`turns`].
 //!
 //! When the client says that no broker answers, appends are refused before anything is handed over,
 //! until a question to the brokers is answered again. A fatal error of the idempotent producer
@@ -11,10 +11,12 @@
 
 mod batch;
 mod health;
+mod turns;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanfare_domain::Position;
 use fanfare_event_log::{LogError, LogErrorKind, Stream};
@@ -31,12 +33,15 @@ use tokio::sync::Semaphore;
 
 use self::batch::{Batch, Ticket};
 use self::health::Health;
+use self::turns::{Parcel, Turns};
 use crate::client::Common;
 use crate::config::KafkaConfig;
 use crate::error::{self, OpenError};
 use crate::layout::Seat;
 use crate::stranded::{Lookout, Sight};
 
+/// How long to wait for others to let go of a retired client.
+const RETIRE_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes that one permit of the byte bound stands for.
 const PERMIT_BYTES: usize = 1024;
 
@@ -70,6 +75,9 @@ type Client = Arc<ThreadedProducer<Context>>;
 pub(crate) struct Context {
     common: Common,
     health: Arc<Health>,
+    turns: Turns,
+    /// The client itself, for its reports hand over what waited for them.
+    client: OnceLock<Weak<ThreadedProducer<Context>>>,
 }
 
 impl Producer {
@@ -111,9 +119,17 @@ impl Producer {
         }
         let (batch, answer) = self.admit(&records).await?;
         let client = self.healthy().await?;
-        hand_over(&client, &batch, &records);
-        // Whoever waits must not be the one that drops a retired client, which blocks.
-        drop((client, batch, records));
+        let parcel = |(index, record): (usize, Routed)| Parcel {
+            bytes: record.bytes,
+            ticket: Box::new(Ticket {
+                batch: batch.clone(),
+                index,
+                seat: record.seat,
+            }),
+        };
+        let parcels = records.into_iter().enumerate().map(parcel).collect();
+        hand_over(&client, client.context().turns.take(parcels));
+        drop((client, batch));
         match tokio::time::timeout(self.answer_max(), answer).await {
             Ok(Ok(answer)) => answer,
             // The client was dropped, or is stuck: nobody will say.
@@ -226,9 +242,10 @@ impl Producer {
         }
     }
 
-    /// The client reports every record by its own deadline; a little later it is broken.
+    /// The client reports every record by its own deadline, and one may wait for another's report; a
+    /// little later it is broken.
     fn answer_max(&self) -> Duration {
-        self.timeout + self.timeout / 2 + Duration::from_secs(1)
+        2 * self.timeout + Duration::from_secs(1)
     }
 }
 
@@ -239,15 +256,27 @@ impl Drop for Producer {
 }
 
 /// Flushes within `patience`, then drops: dropping alone would throw away what is queued. On a
-/// thread of its own, because both wait.
-fn retire(client: Client, patience: Duration) {
+/// thread of its own, because both wait; nobody else may be the last to let go of it, least of all
+/// its own thread in a report.
+fn retire(mut client: Client, patience: Duration) {
     let retired = thread::Builder::new()
         .name("kafka-retire".into())
         .spawn(move || {
-            if client.flush(patience).is_err() {
+            let until = Instant::now() + patience;
+            let left = || until.saturating_duration_since(Instant::now());
+            let mut flushed = client.flush(patience).is_ok();
+            while flushed && !client.context().turns.is_empty() && !left().is_zero() {
+                flushed = client.flush(left()).is_ok();
+            }
+            client.context().turns.close();
+            if !flushed {
                 client.purge(PurgeConfig::default().queue().inflight());
                 // What was purged is reported, so that its callers learn of it.
                 let _ = client.flush(Duration::from_secs(1));
+            }
+            while let Err(held) = Arc::try_unwrap(client) {
+                client = held;
+                thread::sleep(RETIRE_PAUSE);
             }
         });
     if let Err(error) = retired {
@@ -263,22 +292,26 @@ fn client(
     let context = Context {
         common: common.clone(),
         health: health.clone(),
+        turns: Turns::default(),
+        client: OnceLock::new(),
     };
-    ThreadedProducer::from_config_and_context(properties, context).map(Arc::new)
+    let client = ThreadedProducer::from_config_and_context(properties, context).map(Arc::new)?;
+    let _ = client.context().client.set(Arc::downgrade(&client));
+    Ok(client)
 }
 
-/// Hands the whole batch to the client. What it refuses at once is reported at once.
-fn hand_over(client: &ThreadedProducer<Context>, batch: &Arc<Batch>, records: &[Routed]) {
-    for (index, record) in records.iter().enumerate() {
-        let ticket = Box::new(Ticket {
-            batch: batch.clone(),
-            index,
-        });
-        let outgoing = BaseRecord::<(), [u8], _>::with_opaque_to(&record.seat.topic, ticket)
-            .partition(record.seat.partition)
-            .payload(&record.bytes);
-        if let Err((error, _)) = client.send(outgoing) {
-            batch.failed(index, of_send(&error), error);
+/// Hands parcels to the client. What it refuses at once is reported at once.
+fn hand_over(client: &ThreadedProducer<Context>, parcels: Vec<Parcel>) {
+    let mut parcels = VecDeque::from(parcels);
+    while let Some(Parcel { bytes, ticket }) = parcels.pop_front() {
+        let seat = ticket.seat.clone();
+        let outgoing = BaseRecord::<(), [u8], _>::with_opaque_to(&seat.topic, ticket)
+            .partition(seat.partition)
+            .payload(&bytes);
+        if let Err((error, refused)) = client.send(outgoing) {
+            let (kind, ticket) = (of_send(&error), refused.delivery_opaque);
+            ticket.batch.failed(ticket.index, kind, error);
+            parcels.extend(client.context().turns.reported(&seat, Some(kind)));
         }
     }
 }
@@ -288,6 +321,20 @@ fn of_send(error: &KafkaError) -> LogErrorKind {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::Fatal) => LogErrorKind::Unavailable,
         _ => error::of_delivery(error),
+    }
+}
+
+impl Context {
+    /// Hands over whose turn it is after a report.
+    fn next(&self, seat: &Seat, failed: Option<LogErrorKind>) {
+        let parcels = self.turns.reported(seat, failed);
+        if parcels.is_empty() {
+            return;
+        }
+        match self.client.get().and_then(Weak::upgrade) {
+            Some(client) => hand_over(&client, parcels),
+            None => turns::refuse(parcels),
+        }
     }
 }
 
@@ -323,6 +370,7 @@ impl ProducerContext for Context {
                 self.health.is_up();
                 let offset = u64::try_from(message.offset()).unwrap_or_default();
                 ticket.batch.written(ticket.index, Position(offset));
+                self.next(&ticket.seat, None);
             }
             Err((error, _)) => {
                 let kind = error::of_delivery(error);
@@ -331,6 +379,7 @@ impl ProducerContext for Context {
                     self.health.went_down();
                 }
                 ticket.batch.failed(ticket.index, kind, error.clone());
+                self.next(&ticket.seat, Some(kind));
             }
         }
     }

@@ -8,12 +8,16 @@ use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::layout::Seat;
+
 pub(super) type Answer = oneshot::Receiver<Result<Vec<Position>, LogError>>;
 
 /// What travels with a record through the client.
 pub(crate) struct Ticket {
     pub(super) batch: Arc<Batch>,
     pub(super) index: usize,
+    /// Where the record goes.
+    pub(super) seat: Seat,
 }
 
 /// A batch on its way.
