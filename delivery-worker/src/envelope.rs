@@ -10,11 +10,11 @@ use fanfare_domain::{Data, Event, Timestamp};
 use http::{HeaderName, HeaderValue};
 
 /// Content type of the structured mode.
-pub(crate) const STRUCTURED: HeaderValue =
+pub const STRUCTURED: HeaderValue =
     HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
 
 /// The attributes as headers, values encoded as the HTTP binding says, in a fixed order.
-pub(crate) fn attributes(event: &Event) -> Vec<(HeaderName, HeaderValue)> {
+pub fn attributes(event: &Event) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::with_capacity(8 + event.extensions.len());
     headers.push((
         HeaderName::from_static("ce-specversion"),
@@ -47,7 +47,7 @@ fn header(attribute: &str) -> Option<HeaderName> {
 
 /// The whole event as JSON: JSON data as the raw slice that was published, text as a string,
 /// anything else as `data_base64`.
-pub(crate) fn structured(event: &Event) -> Bytes {
+pub fn structured(event: &Event) -> Bytes {
     let mut out = String::with_capacity(256 + event.data.bytes().len());
     out.push_str("{\"specversion\":\"1.0\"");
     each_attribute(event, |name, value| member(&mut out, name, value));

@@ -35,7 +35,7 @@ mod desk;
 mod disable;
 mod due;
 mod endings;
-mod envelope;
+pub mod envelope;
 mod instruments;
 mod intake;
 mod lanes;

@@ -19,6 +19,8 @@ pub struct PublishedRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     accept_time: Option<String>,
     duplicate: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// An event with its data.
@@ -92,6 +94,7 @@ impl PublishedRow {
             id: response.id,
             source: response.source,
             duplicate: response.duplicate,
+            notes: response.notes,
         }
     }
 }

@@ -81,6 +81,9 @@ struct ResultRow {
     accept_time: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<bool>,
+    /// What may not be meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorRow>,
 }
@@ -104,11 +107,14 @@ impl Row for ResultRow {
     const COLUMNS: &'static [&'static str] = &["LINE", "ID", "RESULT"];
 
     fn cells(&self) -> Vec<String> {
-        let result = match (&self.error, self.duplicate) {
+        let mut result = match (&self.error, self.duplicate) {
             (Some(error), _) => format!("{}: {}", error.code, error.message),
             (None, Some(true)) => "accepted before".to_owned(),
             (None, _) => "durable".to_owned(),
         };
+        for note in &self.notes {
+            result = format!("{result}; {note}");
+        }
         vec![format!("line {}", self.line), self.id.clone(), result]
     }
 }
@@ -139,7 +145,7 @@ pub(super) async fn run(
         let (rows, failure) = send(&server, batch).await;
         for row in &rows {
             tally.add(row);
-            if format == Format::Json || row.error.is_some() || row.id_made {
+            if format == Format::Json || row.is_worth_a_line() {
                 bar.suspend(|| format.next(row))?;
             }
         }
@@ -187,8 +193,14 @@ impl ResultRow {
             id_made: of.id_made,
             accept_time: None,
             duplicate: None,
+            notes: Vec::new(),
             error: None,
         }
+    }
+
+    /// Whether a person wants to see it, who hears of the rest in one sum.
+    fn is_worth_a_line(&self) -> bool {
+        self.error.is_some() || self.id_made || !self.notes.is_empty()
     }
 
     fn settle(&mut self, result: v1::PublishResult) {
@@ -196,6 +208,7 @@ impl ResultRow {
             Some(Published::Accepted(accepted)) => {
                 self.accept_time = time(accepted.accept_time.as_ref());
                 self.duplicate = Some(accepted.duplicate);
+                self.notes = accepted.notes;
             }
             Some(Published::Error(error)) => self.error = Some(ErrorRow::of_event(error)),
             None => self.error = Some(ErrorRow::of_event(tonic_types::Status::default())),

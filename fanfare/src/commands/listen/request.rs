@@ -1,13 +1,13 @@
-//! The POST that a session sends: what a subscriber gets from a worker, in CloudEvents binary
-//! mode, signed with the session's secret.
-
-use std::fmt::Write as _;
+//! The POST that a session sends: what a subscriber gets from a worker that was told no envelope,
+//! signed with the session's secret.
 
 use bytes::Bytes;
+use fanfare_delivery_worker::envelope;
 use fanfare_delivery_worker::sign::Signer;
 use fanfare_domain::event::BodyHash;
 use fanfare_domain::{
-    DeliverySeed, EndpointId, EventId, Source, SubscriptionId, TenantId, Timestamp,
+    Data, DeliverySeed, EndpointId, Event, EventId, EventType, Source, SubscriptionId, TenantId,
+    Timestamp,
 };
 use fanfare_proto::v1;
 use fanfare_proto::v1::event::Payload;
@@ -15,7 +15,7 @@ use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http_body_util::Full;
 use url::Url;
 
-use crate::output::value::time;
+use crate::output::value::timestamp;
 
 /// Who signs, and what makes its ids its own.
 #[derive(Clone)]
@@ -53,72 +53,65 @@ impl Session {
         event: v1::Event,
         now: Timestamp,
     ) -> Result<http::Request<Full<Bytes>>, String> {
-        let body = match event.payload {
-            Some(Payload::Data(bytes)) => bytes,
-            Some(Payload::Text(text)) => Bytes::from(text),
-            None => Bytes::new(),
+        let event = domain(event)?;
+        // As a worker does: bytes that are no text travel inside the envelope.
+        let (body, content_type) = if event.is_binary() {
+            (envelope::structured(&event), Some(envelope::STRUCTURED))
+        } else {
+            let named = HeaderValue::from_str(&event.data_content_type).ok();
+            let named = named.filter(|_| !matches!(event.data, Data::None));
+            (event.data.bytes().clone(), named)
         };
-        let content_type = match event.data_content_type.as_str() {
-            "" => "application/json",
-            named => named,
-        };
-        let signature = self.signer.sign(webhook_id, now, &body);
-        let mut headers: Vec<(String, String)> = vec![
-            (CONTENT_TYPE.to_string(), content_type.to_owned()),
+        let mut headers: Vec<(HeaderName, String)> = vec![
             (
-                USER_AGENT.to_string(),
+                USER_AGENT,
                 concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned(),
             ),
-            (HOST.to_string(), target.authority().to_owned()),
-            ("webhook-id".into(), webhook_id.to_owned()),
-            ("webhook-timestamp".into(), now.seconds().to_string()),
-            ("webhook-signature".into(), signature),
-            ("idempotency-key".into(), webhook_id.to_owned()),
-            ("ce-specversion".into(), "1.0".into()),
-            ("ce-id".into(), event.id),
-            ("ce-type".into(), event.r#type),
-            ("ce-source".into(), event.source),
+            (HOST, target.authority().to_owned()),
         ];
-        let optional = [
-            ("ce-time", time(event.time.as_ref())),
-            ("ce-subject", event.subject),
-            ("ce-dataschema", event.data_schema),
-            ("ce-partitionkey", event.ordering_key),
+        let signature = self.signer.sign(webhook_id, now, &body);
+        let own = [
+            ("webhook-id", webhook_id.to_owned()),
+            ("webhook-timestamp", now.seconds().to_string()),
+            ("webhook-signature", signature),
+            ("idempotency-key", webhook_id.to_owned()),
         ];
-        let given = optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
-        headers.extend(given);
-        headers.extend(
-            event
-                .extensions
-                .into_iter()
-                .map(|(name, value)| (format!("ce-{name}"), value)),
-        );
+        headers.extend(own.map(|(name, value)| (HeaderName::from_static(name), value)));
         let mut request = http::Request::post(target.as_str());
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
         for (name, value) in headers {
-            let value = if name.starts_with("ce-") {
-                percent(&value)
-            } else {
-                value
-            };
-            let name = HeaderName::try_from(name).map_err(|e| e.to_string())?;
-            let value = HeaderValue::try_from(value).map_err(|e| e.to_string())?;
+            request = request.header(name, value);
+        }
+        for (name, value) in envelope::attributes(&event) {
             request = request.header(name, value);
         }
         request.body(Full::new(body)).map_err(|e| e.to_string())
     }
 }
 
-/// CloudEvents' encoding of header values: what is not printable ASCII, space, `"` and `%`.
-fn percent(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    for byte in value.bytes() {
-        if byte.is_ascii_graphic() && byte != b'"' && byte != b'%' {
-            text.push(char::from(byte));
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
+/// The event as the server took it; a stranger's server may answer with what is none.
+fn domain(event: v1::Event) -> Result<Event, String> {
+    let data = match event.payload {
+        Some(Payload::Data(bytes)) => Data::Bytes(bytes),
+        Some(Payload::Text(text)) => Data::Text(text.into()),
+        None => Data::None,
+    };
+    let data_content_type = match event.data_content_type {
+        none if none.is_empty() => "application/json".to_owned(),
+        named => named,
+    };
+    Ok(Event {
+        id: EventId::try_new(&event.id).map_err(|e| e.to_string())?,
+        source: Source::try_new(&event.source).map_err(|e| e.to_string())?,
+        event_type: EventType::try_new(&event.r#type).map_err(|e| e.to_string())?,
+        subject: event.subject,
+        time: event.time.as_ref().map(timestamp),
+        data_content_type,
+        data_schema: event.data_schema,
+        data,
+        ordering_key: event.ordering_key,
+        extensions: event.extensions.into_iter().collect(),
+    })
 }

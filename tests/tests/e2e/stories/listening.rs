@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::process::Stdio;
 
+use fanfare_proto::v1::event::Payload;
 use fanfare_tests::sink::{Script, Sink};
 use fanfare_tests::{World, binary, eventually};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -44,6 +45,32 @@ async fn listen_forwards_what_is_published_and_leaves_nothing_behind() {
     );
     post.verify(&secret)
         .expect("it is signed with the session's secret");
+    // Bytes that are no text come as from a worker: inside the envelope.
+    let photo = fanfare_proto::v1::Event {
+        id: "photo-1".into(),
+        source: "/camera".into(),
+        r#type: "order.photo".into(),
+        data_content_type: "image/png".into(),
+        payload: Some(Payload::Data(vec![0xff, 0].into())),
+        ..Default::default()
+    };
+    let request = fanfare_proto::v1::PublishRequest { event: Some(photo) };
+    let published = world.api().events().publish(request).await;
+    published.expect("published");
+    let post = eventually("a forwarded photo", async || {
+        let posts = laptop.receipts();
+        match posts
+            .iter()
+            .find(|post| post.header("ce-type") == "order.photo")
+        {
+            Some(post) => ControlFlow::Break(post.clone()),
+            None => ControlFlow::Continue("it did not come"),
+        }
+    })
+    .await;
+    post.verify(&secret).expect("it is signed, too");
+    let body: serde_json::Value = serde_json::from_slice(&post.body).expect("an envelope");
+    assert_eq!(body["data_base64"], "/wA=");
     let request = fanfare_proto::v1::ListEndpointsRequest::default();
     let endpoints = world
         .api()

@@ -18,7 +18,7 @@ async fn a_batch_is_a_line_per_event_and_a_result_per_line() {
         "",
         r#"{"type":"order.paid","data":2}"#,
         r#"{"id":"c","type":"order/paid","data":0}"#,
-        r#"{"id":"d","type":"order.paid","data_base64":"Mw=="}"#,
+        r#"{"id":"d","type":"order.paid","datacontenttype":"text/plain","data_base64":"Mw=="}"#,
     ];
     let batch = file(&world, "events.ndjson", &lines.join("\n"));
     let said = run(&world, &format!("-o json event publish --batch {batch}")).await;
@@ -34,6 +34,9 @@ async fn a_batch_is_a_line_per_event_and_a_result_per_line() {
     );
     assert_eq!(rows[2]["error"]["code"], "EVENT_TYPE_INVALID");
     assert!(is_time(&rows[3]["accept_time"]), "{rows:?}");
+    let note = rows[3]["notes"][0].as_str().expect("a note");
+    assert!(note.contains("the data is not JSON"), "{note}");
+    assert_eq!(rows[0].get("notes"), None);
 
     // Again, corrected, from standard input: only what is new is published.
     let named = format!(r#"{{"id":{},"type":"order.paid","data":2}}"#, rows[1]["id"]);
@@ -41,10 +44,9 @@ async fn a_batch_is_a_line_per_event_and_a_result_per_line() {
     let again = [lines[0], &named, &corrected, lines[4]].join("\n");
     let mut publish = command(&world, "event publish --batch -");
     let said = said_to(&mut publish, input(&world, &again)).await;
-    assert_eq!(
-        said.ok(),
-        "published 1, accepted before 3, refused 0, unknown 0\n"
-    );
+    let (noted, sum) = said.ok().trim_end().rsplit_once('\n').expect("two lines");
+    assert_eq!(sum, "published 1, accepted before 3, refused 0, unknown 0");
+    assert!(noted.contains("the data is not JSON"), "{noted}");
     let posts = shop.receives_in_all(&world).await;
     let mut bodies: Vec<_> = posts.iter().map(|post| &post.body[..]).collect();
     bodies.sort_unstable();

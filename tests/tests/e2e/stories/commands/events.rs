@@ -25,6 +25,8 @@ async fn an_event_is_published_with_its_attributes_and_found_again() {
     assert_eq!(published["source"], "/shop");
     assert_eq!(published["duplicate"], false);
     assert!(is_time(&published["accept_time"]), "{published}");
+    let note = published["notes"][0].as_str().expect("a note");
+    assert!(note.contains("the data is not JSON"), "{note}");
     let post = &shop.receives(1).await[0];
     assert_eq!(post.body, "Zoë");
     for (header, value) in [
