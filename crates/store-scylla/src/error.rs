@@ -5,7 +5,9 @@ use std::error::Error;
 use std::fmt;
 
 use fanfare_store::{StoreError, StoreErrorKind};
-use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::errors::{
+    DbError, ExecutionError, PrepareError, RequestAttemptError, UseKeyspaceError,
+};
 
 /// The store cannot be used.
 #[derive(Debug)]
@@ -55,10 +57,7 @@ impl OpenError {
             );
             return Self::new(OpenErrorKind::Config, text);
         }
-        if let Some(ExecutionError::LastAttemptError(RequestAttemptError::DbError(db, _))) =
-            error.downcast_ref()
-            && !may_pass(db)
-        {
+        if answer(error).is_some_and(|db| !may_pass(db)) {
             return Self::new(OpenErrorKind::Refused, format!("the store refuses: {said}"));
         }
         let text = format!(
@@ -115,6 +114,27 @@ fn chain(error: &(dyn Error + 'static)) -> String {
         source = error.source();
     }
     said
+}
+
+/// Whether a node said that it has no such keyspace or table.
+pub(crate) fn is_unknown_name(error: &(dyn Error + 'static)) -> bool {
+    matches!(answer(error), Some(DbError::Invalid))
+}
+
+/// What a node answered, when one did.
+fn answer<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a DbError> {
+    let request = match error.downcast_ref() {
+        Some(ExecutionError::LastAttemptError(attempt)) => Some(attempt),
+        _ => None,
+    };
+    let using = match error.downcast_ref() {
+        Some(UseKeyspaceError::RequestError(attempt)) => Some(attempt),
+        _ => None,
+    };
+    match request.or(using) {
+        Some(RequestAttemptError::DbError(db, _)) => Some(db),
+        _ => None,
+    }
 }
 
 /// Whether the same request may succeed later.

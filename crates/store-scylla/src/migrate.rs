@@ -11,11 +11,12 @@
 use std::time::Duration;
 
 use scylla::client::session::Session;
+use scylla::response::query_result::QueryResult;
 use scylla::value::{CqlValue, Row};
 use tokio::time::Instant;
 
 use crate::config::CqlConfig;
-use crate::error::{OpenError, OpenErrorKind};
+use crate::error::{self, OpenError, OpenErrorKind};
 use crate::session::connect;
 
 /// The schema that this program was written for.
@@ -87,13 +88,19 @@ pub(crate) async fn check(session: &Session, config: &CqlConfig) -> Result<(), O
         );
         OpenError::new(OpenErrorKind::NotMigrated, text)
     };
-    if session.use_keyspace(&config.keyspace, false).await.is_err() {
-        return Err(not_migrated("is not there"));
-    }
-    let Ok(applied) = Of(&config.contact_points).applied(session).await else {
-        return Err(not_migrated("has no tables"));
+    let of = Of(&config.contact_points);
+    let unless_unknown = |error: &(dyn std::error::Error + 'static), why| {
+        if error::is_unknown_name(error) {
+            not_migrated(why)
+        } else {
+            of.error(error)
+        }
     };
-    let Some((version, runs_from)) = applied else {
+    let used = session.use_keyspace(&config.keyspace, false).await;
+    used.map_err(|e| unless_unknown(&e, "is not there"))?;
+    let asked = session.query_unpaged(APPLIED, ()).await;
+    let answer = asked.map_err(|e| unless_unknown(&e, "has no tables"))?;
+    let Some((version, runs_from)) = of.newest(answer)? else {
         return Err(not_migrated("has no tables"));
     };
     if runs_from > SCHEMA_VERSION {
@@ -167,7 +174,10 @@ impl Of<'_> {
     /// Version and lowest program version of the newest step.
     async fn applied(&self, session: &Session) -> Result<Option<(i32, i32)>, OpenError> {
         let answer = session.query_unpaged(APPLIED, ()).await;
-        let answer = answer.map_err(|e| self.error(&e))?;
+        self.newest(answer.map_err(|e| self.error(&e))?)
+    }
+
+    fn newest(&self, answer: QueryResult) -> Result<Option<(i32, i32)>, OpenError> {
         let rows = answer.into_rows_result().map_err(|e| self.error(&e))?;
         let rows = rows.rows::<(i32, i32)>().map_err(|e| self.error(&e))?;
         Ok(rows.flatten().max())

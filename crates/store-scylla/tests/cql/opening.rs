@@ -52,9 +52,21 @@ async fn a_store_for_newer_programs_is_refused_and_one_that_is_only_newer_is_not
 #[tokio::test]
 async fn a_keyspace_without_tables_is_not_migrated() {
     let config = node::config("bare").await;
-    let error = refusal(&config).await;
-    assert_eq!(error.kind(), OpenErrorKind::NotMigrated);
-    assert!(error.to_string().contains("run fanfare migrate"), "{error}");
+    let says = async |why: &str| {
+        let error = refusal(&config).await;
+        assert_eq!(error.kind(), OpenErrorKind::NotMigrated);
+        let said = format!("{why}; run fanfare migrate");
+        assert!(error.to_string().ends_with(&said), "{error}");
+    };
+    says("is not there").await;
+    let keyspace = format!(
+        "CREATE KEYSPACE {} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 1}}",
+        config.keyspace
+    );
+    let session = node::raw(&config).await;
+    session.query_unpaged(keyspace, ()).await.unwrap();
+    says("has no tables").await;
+    drop_keyspace(&config).await;
 }
 
 #[tokio::test]
