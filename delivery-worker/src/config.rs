@@ -30,6 +30,8 @@ pub struct WorkerConfig {
     pub connect_timeout: HumanDuration,
     /// How often progress is committed, at most.
     pub commit_interval: HumanDuration,
+    /// A worker of a cluster whose oldest delivery is the same for this long is not ready.
+    pub stall_max: HumanDuration,
     /// Delays between the tries after the first, for endpoints without a schedule of their own.
     pub retry_schedule: Vec<HumanDuration>,
     /// Most attempts kept in memory while the history cannot be written; more are dropped,
@@ -52,6 +54,7 @@ impl Default for WorkerConfig {
             connection_lifetime: HumanDuration::from_secs(60),
             connect_timeout: HumanDuration::from_secs(5),
             commit_interval: HumanDuration::from_millis(3),
+            stall_max: HumanDuration::from_secs(120),
             retry_schedule: schedule
                 .steps()
                 .iter()
@@ -88,6 +91,10 @@ impl WorkerConfig {
         if self.commit_interval.0 > Duration::from_secs(1) {
             return Err("worker.commit_interval must be at most 1s".into());
         }
+        // The age is known to a few seconds.
+        if self.stall_max.0 < Duration::from_secs(10) {
+            return Err("worker.stall_max must be at least 10s".into());
+        }
         self.schedule().map(|_| ())
     }
 
@@ -111,7 +118,7 @@ mod tests {
     fn the_default_is_valid_and_every_bad_bound_names_its_field() {
         type Spoil = fn(&mut WorkerConfig);
         assert_eq!(WorkerConfig::default().check(), Ok(()));
-        let cases: [(&str, Spoil); 5] = [
+        let cases: [(&str, Spoil); 6] = [
             ("in_flight", |c| c.in_flight = 0),
             ("queue_max_bytes", |c| c.queue_max_bytes = ByteSize::kib(1)),
             ("connect_timeout", |c| {
@@ -119,6 +126,9 @@ mod tests {
             }),
             ("commit_interval", |c| {
                 c.commit_interval = HumanDuration::from_secs(2);
+            }),
+            ("stall_max", |c| {
+                c.stall_max = HumanDuration::from_secs(9);
             }),
             ("retry_schedule", |c| {
                 c.retry_schedule = vec![HumanDuration::from_millis(1)];

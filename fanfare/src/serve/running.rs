@@ -93,7 +93,7 @@ impl Running {
             async move { rest.run_until_cancelled(work).await.unwrap_or_default() }
         };
         tasks.run("configuration", OnEnd::Vital, until(follow(&parts)));
-        for (name, work) in watches(&backend, role, &parts, &health) {
+        for (name, work) in watches(config, &backend, role, &parts, &health) {
             tasks.run(name, OnEnd::Vital, until(work));
         }
         if let Some(path) = &launch.addresses_file {
@@ -246,6 +246,7 @@ fn follow(parts: &Parts) -> BoxFuture<'static, ()> {
 
 /// What looks after readiness in a cluster.
 fn watches(
+    config: &Config,
     backend: &Backend,
     role: Role,
     parts: &Parts,
@@ -267,10 +268,10 @@ fn watches(
     if role == Role::Worker
         && let Some(worker) = &parts.worker
     {
-        let age = worker.delivery_age();
+        let (age, stall_max) = (worker.delivery_age(), config.worker.stall_max.0);
         watches.push((
             "delivery watch",
-            watch::deliveries(age, health.clone()).boxed(),
+            watch::deliveries(age, stall_max, health.clone()).boxed(),
         ));
     }
     watches

@@ -18,9 +18,8 @@ use crate::config::Role;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The store has not answered for this long: beyond a node that is replaced by its neighbour.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// The same delivery is the oldest for this long: far beyond the longest attempt, after which it
-/// is settled one way or the other.
-const STALL_MAX: Duration = Duration::from_mins(2);
+/// Ages are looked at once a second, so the same delivery's birth wobbles by about that.
+const WOBBLE: Duration = Duration::from_secs(5);
 
 /// Looks at the log.
 pub(super) async fn log(log: Arc<KafkaLog>, role: Role, health: Health) {
@@ -53,10 +52,11 @@ pub(super) async fn store(follower: Arc<Follower>, health: Health) {
     }
 }
 
-/// Looks at how old the oldest delivery is, and whether it is still the same.
-pub(super) async fn deliveries(age: impl Fn() -> Duration, health: Health) {
+/// Looks at how old the oldest delivery is, and whether it has been the same for `stall_max`: it is
+/// settled after the longest attempt, one way or the other.
+pub(super) async fn deliveries(age: impl Fn() -> Duration, stall_max: Duration, health: Health) {
     let condition = health.condition("deliveries", Bears::OnReadiness, "not looked at yet");
-    let mut stall = Stall::new(Instant::now());
+    let mut stall = Stall::new(stall_max, Instant::now());
     loop {
         stall.look(age(), Instant::now()).tell(&condition);
         tokio::time::sleep(LOOK_EVERY).await;
@@ -65,6 +65,7 @@ pub(super) async fn deliveries(age: impl Fn() -> Duration, health: Health) {
 
 /// Since when the oldest delivery is the same.
 struct Stall {
+    max: Duration,
     oldest: Option<Instant>,
     since: Instant,
 }
@@ -77,28 +78,27 @@ enum Movement {
 }
 
 impl Stall {
-    fn new(now: Instant) -> Self {
+    fn new(max: Duration, now: Instant) -> Self {
         Self {
+            max,
             oldest: None,
             since: now,
         }
     }
 
     fn look(&mut self, age: Duration, now: Instant) -> Movement {
-        // Ages are looked at once a second, so the same delivery's birth wobbles by about that.
         let born = (!age.is_zero()).then(|| now.checked_sub(age)).flatten();
-        let wobble = Duration::from_secs(5);
         let is_same = match (born, self.oldest) {
             (Some(born), Some(oldest)) => {
-                born.saturating_duration_since(oldest) < wobble
-                    && oldest.saturating_duration_since(born) < wobble
+                born.saturating_duration_since(oldest) < WOBBLE
+                    && oldest.saturating_duration_since(born) < WOBBLE
             }
             _ => false,
         };
         if !is_same {
             (self.oldest, self.since) = (born, now);
         }
-        if is_same && now.duration_since(self.since) >= STALL_MAX {
+        if is_same && now.duration_since(self.since) >= self.max {
             Movement::Stalled { age }
         } else {
             Movement::Moving { age }
@@ -123,10 +123,12 @@ impl Movement {
 mod tests {
     use super::*;
 
+    const STALL_MAX: Duration = Duration::from_mins(2);
+
     #[test]
     fn only_the_same_oldest_delivery_for_long_is_a_stall() {
         let start = Instant::now() + Duration::from_hours(1);
-        let mut stall = Stall::new(start);
+        let mut stall = Stall::new(STALL_MAX, start);
         let at = |secs| start + Duration::from_secs(secs);
         // A backlog that is worked off: old, but never the same.
         for second in (0..600).step_by(2) {
