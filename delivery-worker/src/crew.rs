@@ -4,6 +4,7 @@
 //! are called, displaced deliveries are handed in at their desk.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,13 +19,13 @@ use crate::attempt::Outfit;
 use crate::callee::Callee;
 use crate::desk::{Desk, Done, Fate};
 use crate::instruments::Instruments;
-use crate::lanes::{Bounds, Class, Ended, LaneKey, Lanes, Moves, Next, Start, WIDEN_EVERY};
+use crate::lanes::{Bounds, Class, Crowd, Ended, LaneKey, Lanes, Moves, Next, Start, WIDEN_EVERY};
 use crate::letter::{Delivery, Origin};
 use crate::seat::{Call, Seat};
 use crate::sender;
 use crate::standing::Standing;
 
-/// Longest wait of a reader for lanes that are moving to make room.
+/// Longest wait of a reader for lanes that are not stuck to make room.
 const ROOM_WAIT: Duration = Duration::from_millis(100);
 
 /// Everything that sends; see the module.
@@ -34,11 +35,13 @@ pub(crate) struct Crew {
     pub(crate) instruments: Instruments,
     pub(crate) tasks: TaskTracker,
     pub(crate) connection_idle: Duration,
-    /// Deliveries in moving lanes above which a reader waits a little.
-    moving_max: usize,
+    /// Deliveries in lanes that are not stuck above which a reader waits a little.
+    hopeful_max: usize,
     catalog: ArcSwap<Catalog>,
     lanes: Mutex<Lanes>,
     eased: Notify,
+    /// Readers that wait to be told.
+    readers: AtomicUsize,
     /// Some lane waits for its own sender.
     narrowed: Notify,
 }
@@ -85,10 +88,11 @@ impl Crew {
             instruments,
             tasks: TaskTracker::new(),
             connection_idle,
-            moving_max: (bounds.queue_max / 4).max(1),
+            hopeful_max: (bounds.queue_max / 4).max(1),
             catalog: ArcSwap::default(),
             lanes: Mutex::new(Lanes::new(bounds)),
             eased: Notify::new(),
+            readers: AtomicUsize::new(0),
             narrowed: Notify::new(),
         }
     }
@@ -175,15 +179,33 @@ impl Crew {
         }
     }
 
-    /// Waits a little while lanes that are moving hold much: they will take more soon, and what
-    /// is not read need not be parked. Never waits for lanes that are stuck. Cancel safe.
-    pub(crate) async fn room(&self) {
-        let eased = self.eased.notified();
-        if self.lanes.lock().totals().moving < self.moving_max {
-            return;
-        }
-        if tokio::time::timeout(ROOM_WAIT, eased).await.is_err() {
+    /// Waits while no permit can be had and enough waits for them; a little while lanes that are not
+    /// stuck hold much: they will take more soon, and what is not read need not be parked. Answers
+    /// whether there is room; if there is none, what is read may park. Cancel safe.
+    pub(crate) async fn room(&self) -> bool {
+        loop {
+            let waits = Waits::new(&self.readers);
+            let eased = self.eased.notified();
+            let crowd = self.lanes.lock().crowd(self.hopeful_max, Instant::now());
+            if crowd == Crowd::None {
+                return true;
+            }
+            let is_eased = tokio::time::timeout(ROOM_WAIT, eased).await.is_ok();
+            drop(waits);
+            if is_eased {
+                continue;
+            }
             self.lanes.lock().assess(Instant::now());
+            if crowd == Crowd::Many {
+                return false;
+            }
+        }
+    }
+
+    /// Tells readers that wait, once it is worth their while.
+    fn ease(&self, crowd: impl FnOnce(usize) -> Crowd) {
+        if self.readers.load(Ordering::Relaxed) > 0 && crowd(self.hopeful_max / 2) == Crowd::None {
+            self.eased.notify_waiters();
         }
     }
 
@@ -198,13 +220,12 @@ impl Crew {
 
     /// A sender ended an attempt.
     pub(crate) fn next(self: &Arc<Self>, key: LaneKey, seat: &Arc<Seat>, ended: Ended) -> Turn {
-        let (next, eases) = self.with_lanes(|lanes| {
-            let next = lanes.next(key, seat, ended, Instant::now());
-            (next, lanes.totals().moving == self.moving_max / 2)
+        let next = self.with_lanes(|lanes| {
+            let now = Instant::now();
+            let next = lanes.next(key, seat, ended, now);
+            self.ease(|hopeful_max| lanes.crowd(hopeful_max, now));
+            next
         });
-        if eases {
-            self.eased.notify_waiters();
-        }
         match next {
             Next::Go(start) => Turn::Go(self.assign(*start)),
             Next::Rest => Turn::Rest,
@@ -264,9 +285,30 @@ impl Crew {
     }
 }
 
+/// A reader that waits, for as long as this lives.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn new(readers: &'a AtomicUsize) -> Self {
+        readers.fetch_add(1, Ordering::Relaxed);
+        Self(readers)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
-        let release = |lanes: &mut Lanes| lanes.release(self.class, Instant::now());
+        let release = |lanes: &mut Lanes| {
+            let now = Instant::now();
+            let start = lanes.release(self.class, now);
+            self.crew.ease(|hopeful_max| lanes.crowd(hopeful_max, now));
+            start
+        };
         let start = self.crew.with_lanes(release);
         if let Some(start) = start {
             self.crew.begin(start);

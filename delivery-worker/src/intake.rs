@@ -1,7 +1,8 @@
 //! The intake of a shift: reads records and hands their deliveries to the lanes, in order.
 //!
-//! It waits for room in a commit, for the writing of what was set aside, a little for lanes that
-//! are moving, and for the catalog that a record was routed by; never for one endpoint. A first
+//! It waits for room in a commit, for the writing of what was set aside, while all permits are in
+//! use, a little for lanes that are not stuck, and for the catalog that a record was routed by;
+//! never for one endpoint. A first
 //! try reads nothing from a store, with two exceptions: a body too large for its record, and what
 //! an earlier owner may already have dealt with. The latter is everything below the inherited
 //! ceiling and, because progress is committed a little later than it is made, as much above it as
@@ -125,7 +126,6 @@ async fn room(shift: &Arc<Shift>) {
             .crew
             .alter(|lanes, moves| lanes.shed(shift.desk.shift, now, moves));
     }
-    shift.crew.room().await;
 }
 
 /// A record of which something is open.
@@ -188,7 +188,10 @@ async fn take_in(shift: &Arc<Shift>, entries: Vec<Entry>, doubt: &mut Doubt) -> 
     }
     // Of a whole read at once: one by one a new owner's first reads would wait for each answer.
     let known = known(shift, all.iter().flat_map(Taken::doubted).collect()).await;
+    // Before each record, since one may be owed to many; once that was in vain, no more.
+    let mut waits = true;
     for taken in all {
+        waits = waits && shift.crew.room().await;
         take_in_record(shift, taken, &known).await?;
     }
     newer

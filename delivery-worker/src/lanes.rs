@@ -7,10 +7,13 @@
 //!   no more than help while its endpoint answers fast ([`width`]).
 //! - A *permit* stands for an attempt from its start to the commit of its outcome; how many a lane
 //!   may use depends on how it has been doing ([`permits`]). Who finds none waits in turn.
-//! - What waits is bounded over all lanes by count and bytes. A lane may fill half of what is left;
-//!   one that had no success for [`PATIENCE`] while it was busy is *stuck* and keeps a small part,
-//!   the rest parks.
-//! - While anything of an endpoint is parked, or about to be, what is new parks behind it.
+//! - What waits is bounded over all lanes by count and bytes; readers wait before that while it is
+//!   the worker that has no more to give ([`Crowd`]), so that the healthy park nothing.
+//! - A lane may fill half of what is left; one that had no success for [`PATIENCE`] while it was
+//!   busy is *stuck* and keeps a small part, the rest parks.
+//! - While anything of an endpoint is parked, or about to be, what is new waits behind it: within
+//!   the same bounds in memory, else parked, too. So a lane does not stay with parking only because
+//!   something is always new.
 
 mod lane;
 mod parked;
@@ -34,6 +37,9 @@ use lane::Lane;
 pub(crate) use permits::Class;
 use permits::Permits;
 
+/// Permits of lanes of which nothing is known are about to come back if the last one that was taken or
+/// came back did so no longer ago than this: those of lanes that hang do not.
+const FLOW: Duration = Duration::from_secs(1);
 /// A busy lane without a success for this long is stuck.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(250);
 /// How often narrow lanes are looked at.
@@ -77,8 +83,20 @@ pub(crate) struct Lanes {
 pub(crate) struct Totals {
     pub(crate) queued: usize,
     pub(crate) bytes: usize,
-    /// The part of `queued` in lanes that are moving.
-    pub(crate) moving: usize,
+    /// The part of `queued` in lanes that are not stuck.
+    pub(crate) hopeful: usize,
+}
+
+/// What speaks against reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crowd {
+    /// Nothing.
+    None,
+    /// Lanes that are not stuck hold much, and will soon have room again.
+    Many,
+    /// Enough waits for the next permits: every one is in use, or nobody is proven yet and those for
+    /// the new are in use, and come back. Who reads on can have nothing sent by it.
+    Full,
 }
 
 /// A delivery that starts now: its permit is taken.
@@ -145,6 +163,23 @@ impl Lanes {
         self.totals
     }
 
+    /// What speaks against reading on, where lanes that are not stuck may hold `hopeful_max`.
+    pub(crate) fn crowd(&self, hopeful_max: usize, now: Instant) -> Crowd {
+        let hopeful = self.totals.hopeful;
+        let permits = &self.permits;
+        let begins = permits.held(Class::Proven) == 0
+            && permits.left(Class::New) == 0
+            && permits.is_flowing(Class::New, FLOW, now);
+        let is_full = begins || permits.left(Class::Proven) == 0;
+        if is_full && hopeful >= self.bounds.in_flight {
+            Crowd::Full
+        } else if hopeful >= hopeful_max {
+            Crowd::Many
+        } else {
+            Crowd::None
+        }
+    }
+
     /// Permits in use.
     pub(crate) fn in_flight(&self) -> usize {
         self.permits.in_use()
@@ -197,10 +232,13 @@ impl Lanes {
         let aside = match &lane.standing {
             Standing::Ended(reason) => Some(Aside::End(*reason)),
             Standing::Paused => Some(Aside::Park(ParkedReason::Paused)),
-            Standing::Active(_) if lane.parked.is_any() => {
-                Some(Aside::Park(ParkedReason::LaneFull))
+            Standing::Active(_) => {
+                let is_behind = lane.parked.is_any();
+                match self.refusal(key, delivery.letter.size(), now, moves) {
+                    None if is_behind => return self.keep_behind(key, delivery),
+                    refused => refused,
+                }
             }
-            Standing::Active(_) => self.refusal(key, delivery.letter.size(), now, moves),
         };
         self.place(key, delivery, aside, now, moves);
     }
@@ -278,7 +316,7 @@ impl Lanes {
 
     /// A permit comes back; whoever waits for one starts.
     pub(crate) fn release(&mut self, class: Class, now: Instant) -> Option<Start> {
-        self.permits.give_back(class);
+        self.permits.give_back(class, now);
         for _ in Class::ALL {
             self.turn = (self.turn + 1) % Class::ALL.len();
             if let Some(start) = self.grant(Class::ALL[self.turn], now) {
@@ -418,15 +456,30 @@ impl Lanes {
         let room = Room::left(&self.bounds, self.totals);
         let lane = self.by_key.get_mut(&key)?;
         lane.assess(&mut self.totals, now);
-        if room.admits(lane, size) {
+        // Behind what a stuck endpoint holds up, nothing waits in memory.
+        let is_held_up = lane.is_stuck() && lane.parked.is_any();
+        if room.admits(lane, size) && !is_held_up {
             return None;
         }
-        displace_tail(lane, &mut self.totals, moves);
-        Some(Aside::Park(if lane.is_stuck() {
-            ParkedReason::Unhealthy
+        let (kept, reason) = if lane.is_stuck() {
+            (STUCK_MAX, ParkedReason::Unhealthy)
         } else {
-            ParkedReason::LaneFull
-        }))
+            (usize::MAX, ParkedReason::LaneFull)
+        };
+        // What came earlier parks earlier.
+        for delivery in lane.take_fresh(&mut self.totals, kept) {
+            moves
+                .displaced
+                .push(lane.displace(delivery, Aside::Park(reason)));
+        }
+        Some(Aside::Park(reason))
+    }
+
+    /// Keeps a delivery in memory until everything of its endpoint that is parked has come back.
+    fn keep_behind(&mut self, key: LaneKey, delivery: Delivery) {
+        if let Some(lane) = self.by_key.get_mut(&key) {
+            lane.push_behind(&mut self.totals, delivery);
+        }
     }
 
     /// Puts a delivery into its lane, or sets it aside.
@@ -481,7 +534,7 @@ impl Lanes {
         }
         let delivery = lane.pop(&mut self.totals, now)?;
         let callee = lane.callee.clone()?;
-        self.permits.take(class);
+        self.permits.take(class, now);
         let seat = match own {
             Some(_) => None,
             None => lane.idle.pop().inspect(|_| self.idle_seats -= 1),
@@ -539,16 +592,6 @@ impl Lanes {
     }
 }
 
-/// A lane turned out to be stuck: what it holds beyond its small part parks before what is new.
-fn displace_tail(lane: &mut Lane, totals: &mut Totals, moves: &mut Moves) {
-    if lane.is_stuck() {
-        for delivery in lane.take_fresh(totals, STUCK_MAX) {
-            let aside = Aside::Park(ParkedReason::Unhealthy);
-            moves.displaced.push(lane.displace(delivery, aside));
-        }
-    }
-}
-
 /// What is left of the room for what waits.
 struct Room {
     count: usize,
@@ -577,7 +620,7 @@ impl Room {
         } else {
             (self.count / 2, self.bytes / 2)
         };
-        lane.fresh.len() < count_max && lane.bytes + size <= bytes_max
+        lane.waiting_first() < count_max && lane.bytes + size <= bytes_max
     }
 }
 

@@ -11,6 +11,7 @@ use fanfare_service::Backoff;
 use fanfare_store::{Parked, ParkedKey, RetryRow, RetryState};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
 
 use crate::letter::Origin;
 use crate::owed::{self, Owed};
@@ -74,7 +75,7 @@ async fn fetch(shift: &Arc<Shift>, endpoint: EndpointId) {
     bring(shift, rows).await;
     shift
         .crew
-        .with_lanes(|lanes| lanes.fetched(key, batch, last));
+        .alter(|lanes, moves| lanes.fetched(key, batch, last, Instant::now(), moves));
 }
 
 async fn bring(shift: &Arc<Shift>, rows: Vec<Parked>) {

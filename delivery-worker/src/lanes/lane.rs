@@ -1,5 +1,5 @@
-//! One lane: two queues (first attempts and what was parked, in order; retries), its senders, and
-//! how it has been doing.
+//! One lane: its queues (first attempts and what was parked, in order; what must wait until all
+//! parked rows are back; retries), its senders, and how it has been doing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub(crate) struct Lane {
     /// `None` while it is not called.
     pub(super) callee: Option<Arc<Callee>>,
     pub(super) fresh: VecDeque<Delivery>,
+    /// First attempts whose turn is after everything that is parked.
+    behind: VecDeque<Delivery>,
     pub(super) retries: VecDeque<Delivery>,
     pub(super) bytes: usize,
     pub(super) parked: ParkedRows,
@@ -70,6 +72,7 @@ impl Lane {
             standing: standing.clone(),
             callee: None,
             fresh: VecDeque::new(),
+            behind: VecDeque::new(),
             retries: VecDeque::new(),
             bytes: 0,
             parked: ParkedRows::default(),
@@ -120,7 +123,16 @@ impl Lane {
 
     /// Whether it does nothing and holds nothing.
     pub(super) fn is_idle(&self) -> bool {
-        self.running == 0 && self.fresh.is_empty() && self.retries.is_empty()
+        self.running == 0 && self.waiting() == 0
+    }
+
+    /// First attempts that wait.
+    pub(super) fn waiting_first(&self) -> usize {
+        self.fresh.len() + self.behind.len()
+    }
+
+    fn waiting(&self) -> usize {
+        self.waiting_first() + self.retries.len()
     }
 
     /// Whether it can be forgotten.
@@ -160,17 +172,32 @@ impl Lane {
         if self.is_idle() {
             self.progress = now;
         }
-        let size = delivery.letter.size();
-        self.bytes += size;
-        totals.bytes += size;
-        totals.queued += 1;
-        if self.is_moving() {
-            totals.moving += 1;
-        }
+        self.count(totals, &delivery);
         if delivery.is_retry() {
             self.retries.push_back(delivery);
         } else {
             self.fresh.push_back(delivery);
+        }
+    }
+
+    /// Keeps a first attempt until everything that is parked has come back.
+    pub(super) fn push_behind(&mut self, totals: &mut Totals, delivery: Delivery) {
+        self.count(totals, &delivery);
+        self.behind.push_back(delivery);
+    }
+
+    /// Everything that was parked is back: what waited for that is next.
+    pub(super) fn come_forward(&mut self) {
+        self.fresh.append(&mut self.behind);
+    }
+
+    fn count(&mut self, totals: &mut Totals, delivery: &Delivery) {
+        let size = delivery.letter.size();
+        self.bytes += size;
+        totals.bytes += size;
+        totals.queued += 1;
+        if !self.is_stuck() {
+            totals.hopeful += 1;
         }
     }
 
@@ -205,7 +232,7 @@ impl Lane {
         gone: impl Fn(&Delivery) -> bool,
     ) -> Vec<Delivery> {
         let mut taken = Vec::new();
-        for queue in [&mut self.fresh, &mut self.retries] {
+        for queue in [&mut self.fresh, &mut self.behind, &mut self.retries] {
             let (out, kept) = queue.drain(..).partition(|delivery| gone(delivery));
             *queue = kept;
             taken.append(&mut Vec::from(out));
@@ -216,10 +243,11 @@ impl Lane {
         taken
     }
 
-    /// Takes the first attempts that wait behind the first `kept`.
+    /// Takes the first attempts that wait behind the first `kept`, and behind what is parked.
     pub(super) fn take_fresh(&mut self, totals: &mut Totals, kept: usize) -> Vec<Delivery> {
         let at = kept.min(self.fresh.len());
-        let taken: Vec<Delivery> = self.fresh.split_off(at).into();
+        let mut taken: Vec<Delivery> = self.fresh.split_off(at).into();
+        taken.extend(self.behind.drain(..));
         for delivery in &taken {
             self.account(totals, delivery);
         }
@@ -231,8 +259,8 @@ impl Lane {
         self.bytes -= size;
         totals.bytes -= size;
         totals.queued -= 1;
-        if self.is_moving() {
-            totals.moving -= 1;
+        if !self.is_stuck() {
+            totals.hopeful -= 1;
         }
     }
 
@@ -261,10 +289,10 @@ impl Lane {
     }
 
     fn set_pace(&mut self, totals: &mut Totals, pace: Pace) {
-        let waits = self.fresh.len() + self.retries.len();
-        match (self.pace == Pace::Moving, pace == Pace::Moving) {
-            (false, true) => totals.moving += waits,
-            (true, false) => totals.moving -= waits,
+        let waits = self.waiting();
+        match (self.pace == Pace::Stuck, pace == Pace::Stuck) {
+            (true, false) => totals.hopeful += waits,
+            (false, true) => totals.hopeful -= waits,
             _ => {}
         }
         self.pace = pace;

@@ -3,7 +3,7 @@
 //! Rows are fetched in batches behind a cursor, while the lane has room. They stay in the store
 //! until their fate is written. At the end of the queue, once nothing fetched is in hand, it is
 //! looked at once more from the front; only when that finds nothing, and nothing was parked in the
-//! meantime, does the lane take new deliveries directly again.
+//! meantime, is it the turn of what came since.
 
 use std::sync::Arc;
 
@@ -148,7 +148,14 @@ impl Lanes {
     }
 
     /// A batch came: `last` is the key of its last row, `None` when there was none.
-    pub(crate) fn fetched(&mut self, key: LaneKey, batch: Batch, last: Option<ParkedKey>) {
+    pub(crate) fn fetched(
+        &mut self,
+        key: LaneKey,
+        batch: Batch,
+        last: Option<ParkedKey>,
+        now: Instant,
+        moves: &mut Moves,
+    ) {
         let Some(lane) = self.by_key.get_mut(&key) else {
             return;
         };
@@ -161,6 +168,10 @@ impl Lanes {
             None => parked.stored = parked.written != batch.written,
         }
         lane.want_parked();
+        if !lane.parked.is_any() {
+            lane.come_forward();
+            self.start(key, now, &mut moves.starts);
+        }
         self.remove_if_over(key);
     }
 

@@ -5,6 +5,10 @@
 //! finds some even while all that fail hang. Within that, the less is left, the fewer one lane may
 //! use at a time: with `n` lanes that take all they can, something is always left for the next.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 /// Which permits a lane may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -35,6 +39,8 @@ pub(super) struct Permits {
     /// Most that one lane uses while all are free.
     lane_max: usize,
     held: [usize; 3],
+    /// When one was last taken or given back.
+    moved: [Option<Instant>; 3],
 }
 
 impl Permits {
@@ -43,12 +49,18 @@ impl Permits {
             total,
             lane_max,
             held: [0; 3],
+            moved: [None; 3],
         }
     }
 
     /// Permits in use.
     pub(super) fn in_use(&self) -> usize {
         self.held.iter().sum()
+    }
+
+    /// Permits of `class` in use.
+    pub(super) fn held(&self, class: Class) -> usize {
+        self.held[class.index()]
     }
 
     /// Permits that a lane of `class` could take now.
@@ -81,11 +93,19 @@ impl Permits {
         share.clamp(1, self.lane_max)
     }
 
-    pub(super) fn take(&mut self, class: Class) {
-        self.held[class.index()] += 1;
+    /// Whether one of `class` was taken or given back within the last `patience`.
+    pub(super) fn is_flowing(&self, class: Class, patience: Duration, now: Instant) -> bool {
+        let moved = self.moved[class.index()];
+        moved.is_some_and(|moved| now.saturating_duration_since(moved) < patience)
     }
 
-    pub(super) fn give_back(&mut self, class: Class) {
+    pub(super) fn take(&mut self, class: Class, now: Instant) {
+        self.held[class.index()] += 1;
+        self.moved[class.index()] = Some(now);
+    }
+
+    pub(super) fn give_back(&mut self, class: Class, now: Instant) {
         self.held[class.index()] -= 1;
+        self.moved[class.index()] = Some(now);
     }
 }

@@ -41,6 +41,57 @@ async fn what_does_not_fit_parks_and_comes_back_in_order() {
 }
 
 #[tokio::test]
+async fn what_comes_while_the_parked_come_back_is_sent_after_them() {
+    let mut world = World::new();
+    world.config.endpoint_in_flight = 1;
+    world.config.queue_max = 64;
+    world.start().await;
+    let gate = Gate::shut();
+    let sink = Sink::behind(&gate).await;
+    world.endpoint(1, &sink.url).await;
+    let mut ids = Vec::new();
+    for _ in 0..200 {
+        ids.extend(world.publish("{}", &[1]).await);
+    }
+    world.becomes(ids[199], State::Parked).await;
+    gate.open();
+    while ids.len() < 1000 {
+        ids.extend(world.publish("{}", &[1]).await);
+        // As fast as they are sent: something new is there whenever somebody looks.
+        sink.receives(ids.len() - 200).await;
+    }
+    let received: Vec<String> = sink.receives(1000).await.iter().map(Received::id).collect();
+    let published: Vec<String> = ids.iter().map(DeliveryId::to_string).collect();
+    assert_eq!(received, published);
+    world.all_settled(1000).await;
+}
+
+/// However much is owed at once: what the worker cannot send yet it does not read, and only what an
+/// endpoint holds up is worth a detour through the store.
+#[tokio::test]
+async fn a_burst_for_the_healthy_parks_nothing() {
+    let mut world = World::new();
+    world.config.in_flight = 8;
+    world.config.queue_max = 200;
+    let sink = Sink::start().await;
+    let everybody: Vec<u64> = (1..=20).collect();
+    for id in &everybody {
+        world.endpoint(*id, &sink.url).await;
+    }
+    for _ in 0..100 {
+        world.publish("{}", &everybody).await;
+    }
+    world.start().await;
+    sink.receives(2000).await;
+    world.all_settled(100).await;
+    let metrics = world.metrics.render();
+    assert!(
+        metrics.contains("fanfare_delivery_parked_total 0"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
 async fn a_paused_endpoint_parks_and_resumes() {
     let (mut world, sink) = (World::running().await, Sink::start().await);
     let endpoint = world.endpoint(1, &sink.url).await;

@@ -14,6 +14,7 @@ use fanfare_domain::{
 };
 use fanfare_event_log::memory::{MemoryConfig, MemoryLog};
 use fanfare_event_log::{DeliveryRecord, EventLog, Group, Outgoing, Record, RedriveRecord, Stream};
+use fanfare_service::telemetry::Metrics;
 use fanfare_service::{Clock, HumanDuration};
 use fanfare_store::config::bucket_of;
 use fanfare_store::{
@@ -36,6 +37,7 @@ pub(crate) struct World {
     pub(crate) config: WorkerConfig,
     pub(crate) policy: EgressPolicy,
     pub(crate) follower: Option<Arc<Follower>>,
+    pub(crate) metrics: Metrics,
     running: Option<Running>,
     published: u64,
 }
@@ -79,6 +81,7 @@ impl World {
             config,
             policy: EgressPolicy::dev(),
             follower: None,
+            metrics: Metrics::new().unwrap(),
             running: None,
             published: 0,
         }
@@ -92,7 +95,7 @@ impl World {
     }
 
     pub(crate) async fn start(&mut self) {
-        let meter = opentelemetry::global::meter("test");
+        let meter = self.metrics.meter("test");
         let (worker, observer) = Worker::new(
             Arc::new(self.log.clone()),
             self.stores.clone(),
