@@ -25,7 +25,7 @@ test: needs-test fmt-check lint unit test-chart audit ## Everything that must pa
 
 unit:
 	@cargo build --locked --workspace --all-targets
-	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare cargo test --locked --workspace --no-fail-fast
+	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare tests/run
 
 fmt: ## Format the code
 	@cargo fmt --all
