@@ -84,8 +84,13 @@ def test_a_wrong_reference_and_a_wrong_password(release, shown):
     ended = lambda part: [pod for pod in release.pods(part) if cluster.restarts([pod]) > 0]
     for part in ("router", "worker"):
         pod = eventually(f"a {part} has ended", 60, lambda: ended(part))[0]["metadata"]["name"]
-        said = release.logs(pod, "--previous").strip().splitlines()[-1]
-        assert "do not let this program in" in said and "password_file" in said, said
+
+        def last_words():
+            # The container before may have been removed meanwhile, when its successor has ended, too.
+            line = release.logs(pod, "--previous").strip().splitlines()[-1]
+            return line if "do not let this program in" in line and "password_file" in line else None
+
+        said = eventually(f"{pod} says who does not let it in", 60, last_words)
     assert not any(map(cluster.ready, release.pods()))
     shown("said: a wrong password of Kafka", said[-200:])
 
