@@ -47,10 +47,19 @@ pub(crate) async fn endpoint(api: &Api, sink: &Sink, event_type: &str) -> String
             ..v1::Endpoint::default()
         }),
         event_types: vec![event_type.to_owned()],
-        request_id: String::new(),
+        // Repeated as the API asks for, it is made once.
+        request_id: format!("{:016x}", rand::random::<u64>()),
     };
-    let created = api.endpoints().create_endpoint(request).await.unwrap();
-    created.into_inner().endpoint.unwrap().id
+    eventually("the endpoint to be made", async || {
+        match api.endpoints().create_endpoint(request.clone()).await {
+            Ok(created) => ControlFlow::Break(created.into_inner().endpoint.unwrap().id),
+            Err(status) if status.code() == tonic::Code::Unavailable => {
+                ControlFlow::Continue(status.to_string())
+            }
+            Err(status) => panic!("it is refused: {status}"),
+        }
+    })
+    .await
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
