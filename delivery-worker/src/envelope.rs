@@ -6,12 +6,31 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use fanfare_domain::{Data, Event, Timestamp};
+use fanfare_domain::{Data, Envelope, Event, Timestamp};
 use http::{HeaderName, HeaderValue};
 
 /// Content type of the structured mode.
-pub const STRUCTURED: HeaderValue =
+const STRUCTURED: HeaderValue =
     HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
+
+/// What carries the event to an endpoint that chose `chosen`. Bytes that are no text go structured,
+/// as base64: the official libraries read a body as UTF-8 before they verify it.
+pub fn of(event: &Event, chosen: Envelope) -> Envelope {
+    if event.is_binary() {
+        Envelope::Structured
+    } else {
+        chosen
+    }
+}
+
+/// The content type of the body, if there is one.
+pub fn content_type(event: &Event, envelope: Envelope) -> Option<HeaderValue> {
+    match (envelope, &event.data) {
+        (Envelope::Structured, _) => Some(STRUCTURED),
+        (Envelope::Binary, Data::None) => None,
+        (Envelope::Binary, _) => HeaderValue::from_str(&event.data_content_type).ok(),
+    }
+}
 
 /// The attributes as headers, values encoded as the HTTP binding says, in a fixed order.
 pub fn attributes(event: &Event) -> Vec<(HeaderName, HeaderValue)> {

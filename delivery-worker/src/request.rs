@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use fanfare_domain::trace::attempt_span;
-use fanfare_domain::{Data, DeliveryId, Envelope, Timestamp};
+use fanfare_domain::{DeliveryId, Envelope, Timestamp};
 use fanfare_service::traces;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -32,7 +32,8 @@ pub(crate) fn post(
 ) -> Post {
     let letter = &*delivery.letter;
     let id = delivery.id.to_string();
-    let envelope = envelope_of(letter, callee.endpoint.envelope);
+    let event = &letter.event.event;
+    let envelope = envelope::of(event, callee.endpoint.envelope);
     let body = body(letter, envelope);
     let signature = prepared.signer.sign(&id, now, &body);
     let id = text(&id);
@@ -41,7 +42,7 @@ pub(crate) fn post(
     let mut headers = HeaderMap::with_capacity(8 + prepared.headers.len() + attributes.len());
     let shared = prepared.headers.iter();
     headers.extend(shared.map(|(name, value)| (name.clone(), value.clone())));
-    if let Some(content_type) = content_type(letter, envelope) {
+    if let Some(content_type) = envelope::content_type(event, envelope) {
         headers.insert(CONTENT_TYPE, content_type);
     }
     headers.insert(WEBHOOK_ID, id.clone());
@@ -64,28 +65,10 @@ pub(crate) fn post(
     request
 }
 
-/// What carries the event to an endpoint that chose `chosen`. Bytes that are no text go structured,
-/// as base64: the official libraries read a body as UTF-8 before they verify it.
-fn envelope_of(letter: &Letter, chosen: Envelope) -> Envelope {
-    if letter.event.event.is_binary() {
-        Envelope::Structured
-    } else {
-        chosen
-    }
-}
-
 fn body(letter: &Letter, envelope: Envelope) -> Bytes {
     match envelope {
         Envelope::Binary => letter.event.event.data.bytes().clone(),
         Envelope::Structured => letter.structured().clone(),
-    }
-}
-
-fn content_type(letter: &Letter, envelope: Envelope) -> Option<HeaderValue> {
-    match (envelope, &letter.event.event.data) {
-        (Envelope::Structured, _) => Some(envelope::STRUCTURED),
-        (Envelope::Binary, Data::None) => None,
-        (Envelope::Binary, _) => HeaderValue::from_str(&letter.event.event.data_content_type).ok(),
     }
 }
 

@@ -129,6 +129,7 @@ impl Producer {
         };
         let parcels = records.into_iter().enumerate().map(parcel).collect();
         hand_over(&client, client.context().turns.take(parcels));
+        // A retired client stays until nobody holds it.
         drop((client, batch));
         match tokio::time::timeout(self.answer_max(), answer).await {
             Ok(Ok(answer)) => answer,

@@ -1,15 +1,14 @@
 //! Slow endpoints: what a kill repeats around one, and what a worker says that waits for it.
 
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use fanfare_proto::v1;
 use fanfare_tests::ledger::{Audience, Manners, Wants};
 use fanfare_tests::server::Program;
 use fanfare_tests::sink::{Gate, Script, Sink};
-use fanfare_tests::{Fleet, Services, eventually, http};
+use fanfare_tests::{Fleet, Services, http};
 
-use super::stage::{IN_FLIGHT_MAX, Stage, turn};
+use super::stage::{IN_FLIGHT_MAX, Stage, turn, until_readyz};
 
 /// Far longer than everything else takes, shorter than an attempt may.
 const SLOW: Duration = Duration::from_secs(10);
@@ -63,23 +62,14 @@ async fn a_worker_whose_oldest_delivery_stays_is_not_ready_until_it_moves() {
     let published = fleet.fanfare(&["event", "publish", "order.paid"]).await;
     published.ok();
     let admin = fleet.server(Program::Worker, 0).addresses().admin_listen;
-    let says = async |status: u16, why: &str| {
-        let url = format!("http://{admin}/readyz");
-        eventually("readiness to change", async || {
-            match http::get(&url).await {
-                Ok(answer) if answer.status == status && answer.text().contains(why) => {
-                    ControlFlow::Break(())
-                }
-                other => ControlFlow::Continue(format!("{other:?}")),
-            }
-        })
-        .await;
-    };
-    says(503, "nothing moves").await;
+    until_readyz(admin, |status, text| {
+        status == 503 && text.contains("nothing moves")
+    })
+    .await;
     let alive = http::get(&format!("http://{admin}/livez")).await.unwrap();
     assert_eq!(alive.status, 200);
     gate.open();
-    says(200, "").await;
+    until_readyz(admin, |status, _| status == 200).await;
     for exit in fleet.stop_all().await {
         assert_eq!(exit.code, Some(0), "{}", exit.log);
     }

@@ -1,5 +1,6 @@
 //! A trial around a fleet.
 
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -60,6 +61,18 @@ pub(crate) async fn endpoint(api: &Api, sink: &Sink, event_type: &str) -> String
         }
     })
     .await
+}
+
+/// Waits until `/readyz` of a process answers what is wanted.
+pub(crate) async fn until_readyz(admin: SocketAddr, wanted: impl Fn(u16, &str) -> bool) {
+    let url = format!("http://{admin}/readyz");
+    eventually("readiness to change", async || {
+        match http::get(&url).await {
+            Ok(answer) if wanted(answer.status, &answer.text()) => ControlFlow::Break(()),
+            other => ControlFlow::Continue(format!("{other:?}")),
+        }
+    })
+    .await;
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
@@ -173,8 +186,8 @@ impl Stage {
     pub(crate) async fn until_unready(&self, why: &str) {
         for number in 0..2 {
             let named = |status, text: &str| status == 503 && text.contains(why);
-            self.until_probe(number, named).await;
-            let url = self.probe(number, "livez");
+            until_readyz(self.admin(number), named).await;
+            let url = format!("http://{}/livez", self.admin(number));
             assert_eq!(http::get(&url).await.unwrap().status, 200);
         }
     }
@@ -182,24 +195,13 @@ impl Stage {
     /// Waits until every router is ready.
     pub(crate) async fn until_ready(&self) {
         for number in 0..2 {
-            self.until_probe(number, |status, _| status == 200).await;
+            until_readyz(self.admin(number), |status, _| status == 200).await;
         }
     }
 
-    async fn until_probe(&self, router: usize, wanted: impl Fn(u16, &str) -> bool) {
-        let url = self.probe(router, "readyz");
-        eventually("readiness to change", async || {
-            match http::get(&url).await {
-                Ok(answer) if wanted(answer.status, &answer.text()) => ControlFlow::Break(()),
-                other => ControlFlow::Continue(format!("{other:?}")),
-            }
-        })
-        .await;
-    }
-
-    fn probe(&self, router: usize, path: &str) -> String {
+    fn admin(&self, router: usize) -> SocketAddr {
         let server = self.fleet.server(Program::Router, router);
-        format!("http://{}/{path}", server.addresses().admin_listen)
+        server.addresses().admin_listen
     }
 
     /// Ends the load, waits until everything has arrived, stops everything cleanly, and audits.

@@ -10,7 +10,7 @@ use fanfare_tests::sink::{Answer, Pace, Script, Sink};
 use fanfare_tests::{Fleet, Services, eventually, http};
 use tokio::time::Instant;
 
-use super::stage::{REPEATS_MAX, Stage, endpoint, turn};
+use super::stage::{REPEATS_MAX, Stage, endpoint, turn, until_readyz};
 
 /// How long one node is frozen, and all of them are.
 const ONE: Duration = Duration::from_secs(15);
@@ -178,17 +178,7 @@ async fn until_waiting(options: &Options, why: &str) {
 }
 
 async fn until_unready(admin: SocketAddr, why: &str) {
-    let url = format!("http://{admin}/readyz");
-    eventually(
-        "readiness to name what is missing",
-        async || match http::get(&url).await {
-            Ok(answer) if answer.status == 503 && answer.text().contains(why) => {
-                ControlFlow::Break(())
-            }
-            other => ControlFlow::Continue(format!("{other:?}")),
-        },
-    )
-    .await;
+    until_readyz(admin, |status, text| status == 503 && text.contains(why)).await;
 }
 
 fn free_address() -> SocketAddr {

@@ -6,12 +6,12 @@ use fanfare_delivery_worker::envelope;
 use fanfare_delivery_worker::sign::Signer;
 use fanfare_domain::event::BodyHash;
 use fanfare_domain::{
-    Data, DeliverySeed, EndpointId, Event, EventId, EventType, Source, SubscriptionId, TenantId,
-    Timestamp,
+    Data, DeliverySeed, EndpointId, Envelope, Event, EventId, EventType, Source, SubscriptionId,
+    TenantId, Timestamp,
 };
 use fanfare_proto::v1;
 use fanfare_proto::v1::event::Payload;
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http_body_util::Full;
 use url::Url;
 
@@ -54,37 +54,23 @@ impl Session {
         now: Timestamp,
     ) -> Result<http::Request<Full<Bytes>>, String> {
         let event = domain(event)?;
-        // As a worker does: bytes that are no text travel inside the envelope.
-        let (body, content_type) = if event.is_binary() {
-            (envelope::structured(&event), Some(envelope::STRUCTURED))
-        } else {
-            let named = HeaderValue::from_str(&event.data_content_type).ok();
-            let named = named.filter(|_| !matches!(event.data, Data::None));
-            (event.data.bytes().clone(), named)
+        let envelope = envelope::of(&event, Envelope::Binary);
+        let (body, attributes) = match envelope {
+            Envelope::Binary => (event.data.bytes().clone(), envelope::attributes(&event)),
+            Envelope::Structured => (envelope::structured(&event), Vec::new()),
         };
-        let mut headers: Vec<(HeaderName, String)> = vec![
-            (
-                USER_AGENT,
-                concat!("Fanfare/", env!("CARGO_PKG_VERSION")).to_owned(),
-            ),
-            (HOST, target.authority().to_owned()),
-        ];
         let signature = self.signer.sign(webhook_id, now, &body);
-        let own = [
-            ("webhook-id", webhook_id.to_owned()),
-            ("webhook-timestamp", now.seconds().to_string()),
-            ("webhook-signature", signature),
-            ("idempotency-key", webhook_id.to_owned()),
-        ];
-        headers.extend(own.map(|(name, value)| (HeaderName::from_static(name), value)));
-        let mut request = http::Request::post(target.as_str());
-        if let Some(content_type) = content_type {
+        let mut request = http::Request::post(target.as_str())
+            .header(USER_AGENT, concat!("Fanfare/", env!("CARGO_PKG_VERSION")))
+            .header(HOST, target.authority())
+            .header("webhook-id", webhook_id)
+            .header("webhook-timestamp", now.seconds())
+            .header("webhook-signature", signature)
+            .header("idempotency-key", webhook_id);
+        if let Some(content_type) = envelope::content_type(&event, envelope) {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        for (name, value) in envelope::attributes(&event) {
+        for (name, value) in attributes {
             request = request.header(name, value);
         }
         request.body(Full::new(body)).map_err(|e| e.to_string())
