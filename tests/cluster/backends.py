@@ -1,11 +1,27 @@
 """Kafka and the CQL store: there, and away."""
 
+import contextlib
+import fcntl
 import json
 
 import cluster
 from cluster import eventually, get, kubectl
 
 NAMES = ("kafka", "scylla")
+
+
+@contextlib.contextmanager
+def used():
+    """Both are there until whoever uses them last is done."""
+    with cluster.held("backends.used", fcntl.LOCK_SH) as file:
+        with cluster.turn():
+            _make()
+        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        kubectl("delete", "namespace", "backends", "--wait=true", "--timeout=120s", timeout=150)
 
 
 def up(name):
@@ -22,14 +38,10 @@ def _scale(name, count):
     kubectl("-n", "backends", "scale", f"deployment/{name}", f"--replicas={count}")
 
 
-def make():
+def _make():
     kubectl("apply", "-f", cluster.HERE / "backends.yaml")
     for name in NAMES:
         up(name)
-
-
-def remove():
-    kubectl("delete", "namespace", "backends", "--wait=true", "--timeout=120s", timeout=150)
 
 
 def schema():

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import pathlib
@@ -80,6 +81,19 @@ def eventually(what, seconds, ask):
             pass
         assert time.monotonic() < until, f"not within {seconds} s: {what}"
         time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def held(name, how):
+    """A lock between the processes that run these tests (see `run`), shared or exclusive."""
+    with open(LOGS / name, "a") as file:
+        fcntl.flock(file, how)
+        yield file
+
+
+def turn(alone=False):
+    """For what goes beside others, or for what takes something from all of them."""
+    return held("turn", fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
 
 
 def needs_own(what):
@@ -229,9 +243,9 @@ class Release:
             following.join()
 
     @contextlib.contextmanager
-    def load(self, port, *more, rate=RATE):
+    def load(self, *more, rate=RATE):
         """Publishes meanwhile; the result of `Load.stop` says what was lost or repeated."""
-        load = Load(self, port, rate, more)
+        load = Load(self, rate, more)
         try:
             yield load
         finally:
@@ -276,11 +290,19 @@ def node():
     return get("nodes")[0]["metadata"]["name"]
 
 
-def drain(*more, check=True):
-    """Evicts all pods of the chart from the node."""
+def both_ready(release, routers=2, workers=2, tag=None):
+    return release.all_ready("router", routers, tag) and release.all_ready("worker", workers, tag)
+
+
+def settled(release, routers=2, workers=2, seconds=120):
+    eventually("all pods ready", seconds, lambda: both_ready(release, routers, workers))
+
+
+def drain(components, *more, check=True):
+    """Evicts the pods of some components of the chart from the node."""
     if len(get("nodes")) > 1:
         pytest.skip("needs a cluster of one node, because it drains that and nothing else may take the pods")
-    return run("kubectl", "drain", node(), "--pod-selector=app.kubernetes.io/name=fanfare", "--delete-emptydir-data", *more, check=check)
+    return run("kubectl", "drain", node(), f"--pod-selector=app.kubernetes.io/component in ({components})", "--delete-emptydir-data", *more, check=check)
 
 
 def new_key():
@@ -292,9 +314,9 @@ def new_key():
 
 
 class Load:
-    def __init__(self, release, port, rate, more):
+    def __init__(self, release, rate, more):
         command = [*INSIDE, "python3", HERE / "ledger.py", "--server", release.service(), "--listen",
-                   f"{NODE}:{port}", "--fanfare", FANFARE, "--key-file", release.key_file, "--rate", rate,
+                   NODE, "--fanfare", FANFARE, "--key-file", release.key_file, "--rate", rate,
                    "--try-timeout", TRY_TIMEOUT, "--give-up-after", GIVE_UP_AFTER, *more]
         self.namespace = release.namespace
         self.restarted = self._restarted()

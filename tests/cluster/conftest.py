@@ -7,12 +7,21 @@ import cluster
 import pytest
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: takes something from all, such as the node or a broker; nothing else runs meanwhile")
+
+
 @pytest.fixture(scope="session")
 def stores():
     """Kafka and the CQL store."""
-    backends.make()
-    yield
-    backends.remove()
+    with backends.used():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def turn(request):
+    with cluster.turn(alone=request.node.get_closest_marker("alone") is not None):
+        yield
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from book import Book
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--server", required=True)
-parser.add_argument("--listen", required=True, help="HOST:PORT that the pods reach")
+parser.add_argument("--listen", required=True, help="an address that the pods reach")
 parser.add_argument("--fanfare", required=True, help="the program")
 parser.add_argument("--key-file", required=True)
 parser.add_argument("--rate", type=float, default=60, help="events a second")
@@ -151,8 +151,8 @@ async def produce_slow(path):
     producer.drop()
 
 
-def create(path, pattern, secret_file, *more):
-    command = [given.fanfare, "endpoint", "create", f"http://{given.listen}{path}", "--event-type", pattern,
+def create(url, pattern, secret_file, *more):
+    command = [given.fanfare, "endpoint", "create", url, "--event-type", pattern,
                "--secret-file", secret_file, "--server", given.server, "--api-key-file", given.key_file,
                "--retry-schedule", "1s,2s,5s,10s,10s,10s,10s,10s,10s,10s", "-o", "json", *more]
     for attempt in range(10):
@@ -177,21 +177,22 @@ def say(what):
 
 
 async def main():
-    host, port = given.listen.rsplit(":", 1)
-    server = await asyncio.start_server(subscriber, host, int(port), backlog=512)
+    server = await asyncio.start_server(subscriber, given.listen, 0, backlog=512)
+    host, port = server.sockets[0].getsockname()
+    at = f"http://{host}:{port}"
     with tempfile.NamedTemporaryFile("w") as secret:
         secret.write("whsec_" + base64.b64encode(SECRET).decode())
         secret.flush()
         paths = [f"/{RUN}/{number}" for number in range(given.endpoints)]
         for path in paths:
-            await asyncio.to_thread(create, path, f"{RUN}.load.*", secret.name)
+            await asyncio.to_thread(create, at + path, f"{RUN}.load.*", secret.name)
         tasks = [produce(number, 6, paths) for number in range(6)]
         if given.slow:
             slow = f"/{RUN}/slow"
-            await asyncio.to_thread(create, slow, f"{RUN}.slow", secret.name, "--timeout", "30s")
+            await asyncio.to_thread(create, at + slow, f"{RUN}.slow", secret.name, "--timeout", "30s")
             tasks.append(produce_slow(slow))
     tasks = [asyncio.create_task(task) for task in tasks]
-    say({"listening": given.listen})
+    say({"listening": at})
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     while (command := await commands.readline()) and command.strip() != b"stop":

@@ -14,7 +14,7 @@ def release(tmp_path_factory):
 
 
 def test_publish_through_the_service(release, shown):
-    with release.load(9001) as load:
+    with release.load() as load:
         load.passes(200)
         result = load.stop()
     nothing_lost(result)
@@ -22,7 +22,7 @@ def test_publish_through_the_service(release, shown):
 
 
 def test_memory(release, shown):
-    with release.load(9001, rate=3 * cluster.RATE) as load:
+    with release.load(rate=3 * cluster.RATE) as load:
         memory = release.memory_meanwhile(30)
         result = load.stop()
     nothing_lost(result)
@@ -33,7 +33,7 @@ def test_memory(release, shown):
 
 def test_the_container_is_killed(release, shown):
     release.upgrade(TAGS[0], *cluster.BOUNDED)
-    with release.load(9001) as load:
+    with release.load() as load:
         load.passes(100)
         before = cluster.restarts(release.pods())
         release.sigkill("fanfare-0")
@@ -45,12 +45,13 @@ def test_the_container_is_killed(release, shown):
     shown("embedded: container SIGKILLed under load", figures(result))
 
 
+@pytest.mark.alone
 def test_the_pod_is_evicted(release, shown):
-    with release.load(9001) as load:
+    with release.load() as load:
         load.passes(100)
         uid = release.pods()[0]["metadata"]["uid"]
         try:
-            cluster.drain("--timeout=100s")
+            cluster.drain("embedded", "--timeout=100s")
         finally:
             kubectl("uncordon", cluster.node())
         eventually("another pod", 60, lambda: (p := release.all_ready("embedded", 1)) and p[0]["metadata"]["uid"] != uid)
@@ -61,7 +62,7 @@ def test_the_pod_is_evicted(release, shown):
 
 
 def test_upgrade_and_roll_back(release, shown):
-    with release.load(9001) as load:
+    with release.load() as load:
         load.passes(100)
         release.upgrade(TAGS[1])
         assert release.all_ready("embedded", 1, TAGS[1])

@@ -98,7 +98,7 @@ def test_a_wrong_reference_and_a_wrong_password(release, shown):
     secret(release, "kafka", "right")
     release.install_or_upgrade(*GUARDED)
     eventually("old pods gone", 120, lambda: release.all_ready("router", 2) and release.all_ready("worker", 2))
-    with release.load(9001) as load:
+    with release.load() as load:
         load.passes(100)
         result = load.stop()
     cluster.nothing_lost(result)

@@ -1,6 +1,6 @@
 //! The promises over Kafka and a CQL store: routers and workers as processes, real brokers and nodes.
 //!
-//! One test at a time: each has a handful of processes, and the machine two cores.
+//! Two tests at a time: each has a handful of processes, and waits most of its time.
 
 #![allow(clippy::unwrap_used, reason = "a test's failure is a panic")]
 

@@ -13,7 +13,7 @@ use fanfare_tests::sink::Sink;
 use fanfare_tests::{Fleet, Services, eventually, http};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Most POSTs of one worker in flight, or answered and not yet committed.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
@@ -23,8 +23,8 @@ pub(crate) const OPEN_MAX: usize = 128;
 pub(crate) const REPEATS_MAX: usize = IN_FLIGHT_MAX + OPEN_MAX;
 
 /// Waits for one's turn, which lasts until it is dropped.
-pub(crate) async fn turn() -> MutexGuard<'static, ()> {
-    ONE_AT_A_TIME.lock().await
+pub(crate) async fn turn() -> SemaphorePermit<'static> {
+    TURNS.acquire().await.unwrap()
 }
 
 /// With little in flight, so that the bound on repeats says something.
@@ -75,14 +75,15 @@ pub(crate) async fn until_readyz(admin: SocketAddr, wanted: impl Fn(u16, &str) -
     .await;
 }
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// How many tests run at a time: most of their time they wait for sessions to end and for services to return.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 /// A fleet under load.
 pub(crate) struct Stage {
     pub(crate) fleet: Fleet,
     pub(crate) trial: Trial,
     pub(crate) rng: StdRng,
-    _turn: MutexGuard<'static, ()>,
+    _turn: SemaphorePermit<'static>,
 }
 
 impl Stage {
