@@ -153,6 +153,21 @@ def test_drain(release, shown):
 AWAY = {"kafka": "Kafka brokers do not answer", "scylla": "the store has not answered for"}
 
 
+def stay_away(release, name, restarts):
+    """Takes it away for half a minute; what pods say of it, which are not ready and alive."""
+    backends.down(name)
+    eventually("pods not ready", 120, lambda: not any(map(cluster.ready, release.pods())))
+    said = {part: release.not_ready(release.pods(part)[0]["metadata"]["name"], AWAY[name]) for part in ("router", "worker")}
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        for pod in release.pods():
+            alive = release.ask(pod["metadata"]["name"], "/livez")
+            assert alive[0] == 200, (pod["metadata"]["name"], alive)
+        assert cluster.restarts(release.pods()) == restarts
+        time.sleep(3)
+    return said
+
+
 @pytest.mark.alone
 @pytest.mark.parametrize("name", backends.NAMES)
 def test_a_backend_goes_away(bounded, shown, name):
@@ -162,17 +177,10 @@ def test_a_backend_goes_away(bounded, shown, name):
     with release.load("--settle", "240", "--give-up-after", "600") as load:
         load.passes(100)
         before = cluster.restarts(release.pods())
-        backends.down(name)
-        eventually("pods not ready", 120, lambda: not any(map(cluster.ready, release.pods())))
-        said = {part: release.not_ready(release.pods(part)[0]["metadata"]["name"], AWAY[name]) for part in ("router", "worker")}
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            for pod in release.pods():
-                alive = release.ask(pod["metadata"]["name"], "/livez")
-                assert alive[0] == 200, (pod["metadata"]["name"], alive)
-            assert cluster.restarts(release.pods()) == before
-            time.sleep(3)
-        backends.up(name)
+        try:
+            said = stay_away(release, name, before)
+        finally:
+            backends.up(name)
         began = time.monotonic()
         settled(release, seconds=180)
         took = time.monotonic() - began

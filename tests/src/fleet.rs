@@ -320,6 +320,21 @@ dev = true
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        self.last_words();
+        // A shared node keeps a little memory for every table that there is. It may be away, or a test's own.
+        self.routers.clear();
+        self.workers.clear();
+        if let (None, Some(node)) = (&self.services.cql, self.services.nodes.first()) {
+            let statement = format!("DROP KEYSPACE IF EXISTS {}", self.name);
+            if let Err(error) = cql::run(node, &statement) {
+                eprintln!("{statement}: {error:#}");
+            }
+        }
+    }
+}
+
+impl Fleet {
+    fn last_words(&self) {
         if std::thread::panicking() {
             for seat in self.routers.iter().chain(&self.workers) {
                 let now = seat.server.as_ref().map(|s| s.log().text());

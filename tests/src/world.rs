@@ -1,4 +1,7 @@
 //! A story's stage: one server on a directory of its own, and subscribers made in a line.
+//!
+//! With `FANFARE_STORIES_ON=services` the same stories are played by two routers and two workers on Kafka
+//! and a CQL store: what is asked goes to the first router.
 
 use std::future::{Future, IntoFuture};
 use std::ops::ControlFlow;
@@ -15,19 +18,31 @@ use tokio::process::Command;
 use crate::api::Api;
 use crate::binary;
 use crate::eventually;
-use crate::server::{Exit, Options, Server};
+use crate::fleet::{Fleet, Services};
+use crate::server::{Exit, Options, Program, Server};
 use crate::sink::{Answer, Gate, Receipt, Script, Sink};
 
 /// Longest a command line may take.
 const COMMAND_MAX: Duration = Duration::from_mins(1);
+
+/// Who plays on services.
+const CAST: [Program; 4] = [
+    Program::Router,
+    Program::Router,
+    Program::Worker,
+    Program::Worker,
+];
 
 /// A running server and its directory. Dropping it kills the server and removes the directory;
 /// a test that failed shows what the server wrote.
 pub struct World {
     dir: TempDir,
     options: Options,
-    server: Option<Server>,
+    /// Its processes while it runs: one, or those of `CAST`.
+    servers: Vec<Server>,
     past: String,
+    /// The services with its topics and its keyspace; none if it is one process with a directory.
+    services: Option<Fleet>,
 }
 
 /// A subscriber: a sink, and the endpoint and subscription that lead to it.
@@ -76,11 +91,21 @@ impl World {
     /// A server on a given directory's `data`.
     pub async fn on(dir: TempDir, change: impl FnOnce(Options) -> Options) -> Self {
         let options = change(Options::dev(&dir.path().join("data")));
+        let services = match std::env::var("FANFARE_STORIES_ON").as_deref() {
+            Ok("services") => {
+                let fleet = Fleet::prepare(Services::shared().await);
+                fleet.migrate().await.ok();
+                Some(fleet)
+            }
+            Ok(other) => panic!("FANFARE_STORIES_ON={other}: only services can be said"),
+            Err(_) => None,
+        };
         let mut world = Self {
             dir,
             options,
-            server: None,
+            servers: Vec::new(),
             past: String::new(),
+            services,
         };
         world.restart().await;
         world
@@ -103,7 +128,7 @@ impl World {
 
     /// The running server.
     pub fn server(&self) -> &Server {
-        self.server.as_ref().expect("the server runs")
+        self.servers.first().expect("the server runs")
     }
 
     /// `http://…` of the front door.
@@ -118,32 +143,68 @@ impl World {
 
     /// SIGKILL.
     pub async fn kill(&mut self) {
-        let server = self.server.take().expect("the server runs");
-        self.past.push_str(&server.log().text());
-        server.kill().await;
+        for server in self.running() {
+            self.past.push_str(&server.log().text());
+            server.kill().await;
+        }
     }
 
     /// SIGTERM; how it ended.
     pub async fn stop(&mut self) -> Exit {
-        let exit = self.server.take().expect("the server runs").stop().await;
-        self.past.push_str(&exit.log);
-        exit
+        let mut exits = Vec::new();
+        for server in self.running() {
+            exits.push(server.stop().await);
+        }
+        self.over(exits)
     }
 
     /// Waits for the server to end by itself.
     pub async fn exits(&mut self) -> Exit {
-        let exit = self.server.take().expect("the server runs").exits().await;
-        self.past.push_str(&exit.log);
-        exit
+        let mut exits = Vec::new();
+        for server in self.running() {
+            exits.push(server.exits().await);
+        }
+        self.over(exits)
+    }
+
+    fn running(&mut self) -> Vec<Server> {
+        assert!(!self.servers.is_empty(), "the server runs");
+        std::mem::take(&mut self.servers)
+    }
+
+    /// The first end that is not a good one, else the first.
+    fn over(&mut self, mut exits: Vec<Exit>) -> Exit {
+        for exit in &exits {
+            self.past.push_str(&exit.log);
+        }
+        let bad = exits.iter().position(|exit| exit.code != Some(0));
+        exits.swap_remove(bad.unwrap_or(0))
     }
 
     /// Starts it again on the same directory; it must become ready.
     pub async fn restart(&mut self) {
-        assert!(self.server.is_none(), "the server still runs");
-        match Server::start(&self.options).await {
-            Ok(server) => self.server = Some(server),
-            Err(exit) => panic!("the server did not start: {exit:?}"),
+        assert!(self.servers.is_empty(), "the server still runs");
+        for options in self.starts() {
+            match Server::start(&options).await {
+                Ok(server) => self.servers.push(server),
+                Err(exit) => panic!("the server did not start: {exit:?}"),
+            }
         }
+    }
+
+    /// How each process is started.
+    fn starts(&self) -> Vec<Options> {
+        let Some(services) = &self.services else {
+            return vec![self.options.clone()];
+        };
+        let start = |(number, program)| {
+            let dir = self.dir.path().join(format!("{program:?}-{number}"));
+            std::fs::create_dir_all(&dir).expect("a directory");
+            let mut options = Options::service(program, &dir, &services.config());
+            options.environment.clone_from(&self.options.environment);
+            options
+        };
+        CAST.into_iter().enumerate().map(start).collect()
     }
 
     /// Publishes an event of a type with JSON data.
@@ -252,11 +313,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let now = self
-                .server
-                .as_ref()
-                .map(|server| server.log().text())
-                .unwrap_or_default();
+            let now: String = self.servers.iter().map(|s| s.log().text()).collect();
             eprintln!("--- the server wrote ---\n{}{now}---", self.past);
         }
     }

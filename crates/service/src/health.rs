@@ -5,6 +5,10 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+/// How often the log says a sentence that changes while its condition does not.
+const SAID_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// What a condition bears on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +45,8 @@ struct State {
     bears: Bears,
     holds: bool,
     sentence: String,
+    /// When the log last said how it stands.
+    said: Option<Instant>,
 }
 
 impl Health {
@@ -62,6 +68,7 @@ impl Health {
             bears,
             holds: false,
             sentence: sentence.into(),
+            said: None,
         });
         Condition {
             health: self.clone(),
@@ -116,6 +123,13 @@ impl Condition {
         let state = &mut states[self.index];
         if state.holds != holds {
             tracing::info!(condition = state.name, holds, sentence, "health changed");
+            state.said = Some(Instant::now());
+        } else if !holds && state.sentence != sentence {
+            // The first symptom is often not the cause: what is known now is said, too, yet not each second.
+            if state.said.is_none_or(|at| at.elapsed() >= SAID_AGAIN_AFTER) {
+                tracing::info!(condition = state.name, holds, sentence, "still failing");
+                state.said = Some(Instant::now());
+            }
         }
         state.holds = holds;
         state.sentence = sentence;

@@ -213,3 +213,25 @@ fn statements(file: &str) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_may_be_applied_again() {
+        let all = STEPS.iter().flat_map(|step| statements(step.cql));
+        let once: Vec<_> = all.filter(|text| !text.contains("IF NOT EXISTS")).collect();
+        assert!(
+            once.is_empty(),
+            "a crash in the middle of a step has it applied again: {once:?}"
+        );
+    }
+
+    #[test]
+    fn steps_are_numbered_up_to_the_version_of_this_program() {
+        let numbers: Vec<_> = STEPS.iter().map(|step| step.version).collect();
+        assert_eq!(numbers, (1..=SCHEMA_VERSION).collect::<Vec<_>>());
+        assert!(STEPS.iter().all(|step| step.runs_from <= step.version));
+    }
+}
