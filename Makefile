@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long bench-distributed torture test-faults test-chart test-docker test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
+.PHONY: help build run run-distributed test fmt fmt-check lint unit bench bench-long bench-distributed torture test-faults test-stories test-chart test-docker test-cluster cluster-up cluster-down chart-docs audit needs needs-test services services-down clean
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 
@@ -57,6 +57,10 @@ test-faults: needs-test ## Brokers, stores and groups in trouble under load: the
 	@cargo build --locked --workspace --all-targets
 	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare \
 	  cargo test --locked -p fanfare-tests --test distributed -- --nocapture --ignored
+
+test-stories: needs-test ## The stories of make test, played by two routers and two workers on Kafka and Cassandra
+	@cargo build --locked --workspace --all-targets
+	@FANFARE_BIN=$(abspath $(TARGET_DIR))/debug/fanfare tests/stories-on-services
 
 test-docker: needs-test ## The image and compose.yaml on a real Docker engine, through crashes (the first time half an hour on two busy cores, then minutes)
 	@.ci/needs docker

@@ -165,8 +165,14 @@ impl KafkaConfig {
             .set("isolation.level", "read_committed")
             .set("check.crcs", "true")
             .set("queued.max.messages.kbytes", kbytes.to_string());
-        if !self.librdkafka.contains_key("fetch.wait.max.ms") {
-            client.set("fetch.wait.max.ms", "250");
+        for (key, value) in [
+            ("fetch.wait.max.ms", "250"),
+            // How long a partition is left alone whose queue is full; a second, unless it is said.
+            ("fetch.queue.backoff.ms", "20"),
+        ] {
+            if !self.librdkafka.contains_key(key) {
+                client.set(key, value);
+            }
         }
         Ok(client)
     }
