@@ -111,6 +111,11 @@ impl World {
         world
     }
 
+    /// Whether all of it is one process, with a directory.
+    pub fn is_one_process(&self) -> bool {
+        self.services.is_none()
+    }
+
     /// The server's directory.
     pub fn data_dir(&self) -> &Path {
         &self.options.dir

@@ -50,14 +50,18 @@ async fn endpoints_events_and_deliveries_are_still_there() {
             .api()
             .publish(named(&published.id, "order.paid", r#"{"n":1}"#))
             .await;
+        // A router looks nothing up to answer: it says so of what it saw itself.
         assert!(
-            again.expect("accepted").duplicate,
+            again.expect("accepted").duplicate || !world.is_one_process(),
             "a repeat is known across restarts"
         );
     }
     world.publish("order.paid", r#"{"n":2}"#).await;
-    let bodies = shop.receives_in_all(&world).await;
-    assert_eq!(bodies.last().expect("it came").body, r#"{"n":2}"#);
+    let posts = shop.receives_in_all(&world).await;
+    assert_eq!(posts.last().expect("it came").body, r#"{"n":2}"#);
+    // A kill may have what came before it come again; a repeat is never another event.
+    let deliveries: BTreeSet<_> = posts.iter().map(Receipt::id).collect();
+    assert_eq!(deliveries.len(), 2);
 }
 
 #[tokio::test]
