@@ -41,7 +41,8 @@ pub struct World {
     /// Its processes while it runs: one, or those of `CAST`.
     servers: Vec<Server>,
     past: String,
-    /// The services with its topics and its keyspace; none if it is one process with a directory.
+    /// The services with its topics and its keyspace, which goes after the processes are gone; none if it is one
+    /// process with a directory.
     services: Option<Fleet>,
 }
 
