@@ -107,6 +107,18 @@ impl Health {
     }
 }
 
+impl State {
+    /// Whether the log is to say how it stands from now on. The first symptom is often not the cause, so a
+    /// sentence that changes while it fails is news, too, yet not each second.
+    fn is_news(&self, holds: bool, sentence: &str, now: Instant) -> bool {
+        let is_due = || {
+            self.said
+                .is_none_or(|at| now.duration_since(at) >= SAID_AGAIN_AFTER)
+        };
+        self.holds != holds || (!holds && self.sentence != sentence && is_due())
+    }
+}
+
 impl Condition {
     /// It holds; `sentence` says what is well.
     pub fn holds(&self, sentence: impl Into<String>) {
@@ -121,15 +133,10 @@ impl Condition {
     fn set(&self, holds: bool, sentence: String) {
         let mut states = self.health.states();
         let state = &mut states[self.index];
-        if state.holds != holds {
+        let now = Instant::now();
+        if state.is_news(holds, &sentence, now) {
             tracing::info!(condition = state.name, holds, sentence, "health changed");
-            state.said = Some(Instant::now());
-        } else if !holds && state.sentence != sentence {
-            // The first symptom is often not the cause: what is known now is said, too, yet not each second.
-            if state.said.is_none_or(|at| at.elapsed() >= SAID_AGAIN_AFTER) {
-                tracing::info!(condition = state.name, holds, sentence, "still failing");
-                state.said = Some(Instant::now());
-            }
+            state.said = Some(now);
         }
         state.holds = holds;
         state.sentence = sentence;
@@ -157,5 +164,24 @@ mod tests {
             "failing engine: an fsync failed: look at the disk, then restart\n\
              ok intake: accepting events\n"
         );
+    }
+
+    #[test]
+    fn the_log_says_what_changes_and_the_cause_once_it_is_known() {
+        let now = Instant::now();
+        let state = |holds| State {
+            name: "log",
+            bears: Bears::OnReadiness,
+            holds,
+            sentence: "no leader".into(),
+            said: Some(now),
+        };
+        let (soon, later) = (now + Duration::from_secs(1), now + SAID_AGAIN_AFTER);
+        assert!(state(true).is_news(false, "no leader", soon));
+        assert!(state(false).is_news(true, "at work", soon));
+        assert!(state(false).is_news(false, "no brokers", later));
+        assert!(!state(false).is_news(false, "no brokers", soon));
+        assert!(!state(false).is_news(false, "no leader", later));
+        assert!(!state(true).is_news(true, "still at work", later));
     }
 }
