@@ -75,6 +75,9 @@ pub(super) fn check_free(settings: &BTreeMap<String, String>) -> Result<(), Open
 impl KafkaConfig {
     /// What every client of ours has. Reads the password file.
     pub(crate) fn client(&self) -> Result<ClientConfig, OpenError> {
+        // Whoever is first decides whether OpenSSL tears itself down when the process exits. It must not: a thread
+        // of a client that is still connecting then would die of it, and the process with it.
+        openssl_sys::init();
         let mut client = ClientConfig::new();
         for (key, value) in &self.librdkafka {
             client.set(key, value);
