@@ -13,7 +13,10 @@ use anyhow::{Context, Result};
 
 /// How much of the end of a log an error shows.
 const TAIL_LINES: usize = 20;
-const TAIL_BYTES: u64 = 16 * 1024;
+/// Most lines that tell of errors before them.
+const ERROR_LINES: usize = 20;
+/// How much of a log's end is looked at.
+const TAIL_BYTES: u64 = 256 * 1024;
 
 /// Who outlives whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,11 +149,16 @@ pub(crate) fn log_since(path: &Path, from: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The last lines of the log at `path`.
+/// The first lines of the log at `path` that tell of errors, and its last ones: a process that could not start
+/// closes in order, and then its last lines say nothing of why.
 pub(crate) fn log_tail(path: &Path) -> String {
     let text = log_since(path, log_len(path).saturating_sub(TAIL_BYTES));
     let lines: Vec<_> = text.lines().collect();
-    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    let (before, last) = lines.split_at(lines.len().saturating_sub(TAIL_LINES));
+    let is_error = |line: &&&str| ["ERROR", "Exception"].iter().any(|it| line.contains(it));
+    let errors = before.iter().filter(is_error).take(ERROR_LINES);
+    let shown: Vec<_> = errors.chain(last).copied().collect();
+    shown.join("\n")
 }
 
 #[cfg(test)]
@@ -158,13 +166,25 @@ mod tests {
     use std::path::Path;
     use std::process::{Child, Command};
 
-    use super::Leash;
+    use super::{Leash, TAIL_LINES, log_tail};
 
     /// A process whose arguments name a directory.
     fn sleeper(directory: &str) -> Child {
         let script = "while :; do sleep 1; done";
         let spawned = Command::new("sh").args(["-c", script, directory]).spawn();
         spawned.expect("sh")
+    }
+
+    #[test]
+    fn the_end_of_a_log_says_why_as_well() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let closing = "INFO closed in order\n".repeat(3 * TAIL_LINES);
+        let why = "ERROR failed to bind: Address already in use";
+        std::fs::write(&path, format!("INFO starting\n{why}\n{closing}")).expect("written");
+        let said = log_tail(&path);
+        assert!(said.starts_with(why), "{said}");
+        assert_eq!(said.lines().count(), 1 + TAIL_LINES);
     }
 
     #[test]
